@@ -1,0 +1,2 @@
+//! Side-by-side benchmarks against nginx, HAProxy and Envoy.
+fn main() {}

@@ -1,0 +1,2 @@
+//! The propylon command: run a folder of manifests, demo.
+fn main() {}

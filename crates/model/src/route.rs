@@ -1,0 +1,100 @@
+//! Route groups: the paths that one source object puts on one host.
+
+use std::{sync::Arc, time::Duration};
+
+use crate::{host::HostPattern, name::PoolName, object::ObjectRef, path::NormalPath};
+
+/// How a rule's path is compared with the request's, both in normal form.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum PathMatch {
+    /// The whole path (`Exact`).
+    Exact(NormalPath),
+    /// Element-wise prefix (`Prefix`, `ImplementationSpecific`); a trailing slash of the rule does not count.
+    Prefix(NormalPath),
+}
+
+impl PathMatch {
+    /// The rule's path.
+    pub fn path(&self) -> &NormalPath {
+        match self {
+            Self::Exact(path) | Self::Prefix(path) => path,
+        }
+    }
+}
+
+/// Why requests of a rule are refused rather than served open.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Refusal {
+    /// The Service of the backend does not exist.
+    BackendNotFound,
+    /// The Service has no such port.
+    BackendPortNotFound,
+    /// The Ingress carries an annotation that restricts access and that is not supported yet; its name.
+    RestrictionUnsupported(Arc<str>),
+}
+
+/// What is done with a request that a rule selected.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Action {
+    /// Send it to an endpoint of the pool.
+    Forward(PoolName),
+    /// Answer 503 with the reason.
+    Refuse(Refusal),
+}
+
+/// Timeouts of a rule; all from annotations, the Ingress before the Service.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct RoutePolicy {
+    /// TCP (and TLS) connect to an endpoint. Default 1 s.
+    pub connect_timeout: Duration,
+    /// From the request sent to the first byte of the response's head. Default 60 s.
+    pub response_timeout: Duration,
+    /// Between bytes of the response body. Default 60 s.
+    pub response_idle_timeout: Duration,
+    /// The whole exchange; none: off. Default none.
+    pub request_timeout: Option<Duration>,
+    /// Silence on an upgraded connection or a gRPC stream, both directions. Default 1 h.
+    pub tunnel_idle_timeout: Duration,
+}
+
+impl Default for RoutePolicy {
+    fn default() -> Self {
+        Self {
+            connect_timeout: Duration::from_secs(1),
+            response_timeout: Duration::from_mins(1),
+            response_idle_timeout: Duration::from_mins(1),
+            request_timeout: None,
+            tunnel_idle_timeout: Duration::from_hours(1),
+        }
+    }
+}
+
+/// One path of a group.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Rule {
+    /// What it matches.
+    pub path: PathMatch,
+    /// What is done.
+    pub action: Action,
+    /// Timeouts.
+    pub policy: RoutePolicy,
+}
+
+/// The paths that one source object puts on one host.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct RouteGroup {
+    /// The object that it comes from.
+    pub source: ObjectRef,
+    /// Creation time of the source, Unix seconds; none where undated. The oldest wins a conflict, undated objects come
+    /// last, ties and undated ones in the order of namespace and name.
+    pub created_unix_s: Option<i64>,
+    /// The host.
+    pub host: HostPattern,
+    /// The paths, in the order of the source.
+    pub rules: Vec<Rule>,
+    /// Where requests of this host go that no rule matches (`spec.defaultBackend`); on [`HostPattern::Any`] it also
+    /// takes the requests of hosts that have no rules at all.
+    pub default_backend: Option<(Action, RoutePolicy)>,
+    /// Whether plain HTTP is answered with 308 to HTTPS; `auto` is already decided.
+    pub redirect_https: bool,
+}

@@ -1,0 +1,1 @@
+//! The route table: compile, merge and tie-break, host and path match.

@@ -1,0 +1,1 @@
+//! Object builders, golden runner, mock upstreams and raw clients for tests.

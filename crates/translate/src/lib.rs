@@ -1,0 +1,1 @@
+//! Kubernetes objects to the intermediate representation, with a report per object.

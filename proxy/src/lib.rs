@@ -1,0 +1,1 @@
+//! The data plane: listeners, TLS, request spine, balancing; holds no Kubernetes credential.
