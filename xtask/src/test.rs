@@ -1,0 +1,226 @@
+//! `cargo xtask test`: every check of the repository, one stage after another, each within a time of its own.
+//!
+//! A stage that cannot run (a tool is missing, a build fails, its time is over) counts as failed, never as passed. The
+//! last line of the output is `N passed, N failed`, and the exit code is 1 unless the second number is 0.
+
+mod command;
+mod tools;
+
+use std::{path::PathBuf, process::ExitCode, time::Duration};
+
+use anyhow::{Context, Result, bail};
+
+use command::{Outcome, Run};
+
+/// One stage: its name, its time, and what it does.
+struct Stage {
+    name: &'static str,
+    budget: Duration,
+    run: fn(&Workspace, Duration) -> Outcome,
+}
+
+/// The stages in the order in which they run: what is quick to say no comes first.
+const STAGES: &[Stage] = &[
+    Stage {
+        name: "format",
+        budget: minutes(2),
+        run: format,
+    },
+    Stage {
+        name: "repository",
+        budget: minutes(10),
+        run: repository,
+    },
+    Stage {
+        name: "dependencies",
+        budget: minutes(5),
+        run: dependencies,
+    },
+    Stage {
+        name: "lints",
+        budget: minutes(15),
+        run: lints,
+    },
+    Stage {
+        name: "tests",
+        budget: minutes(25),
+        run: tests,
+    },
+    Stage {
+        name: "tools",
+        budget: minutes(10),
+        run: tools::build,
+    },
+    Stage {
+        name: "end-to-end",
+        budget: minutes(25),
+        run: end_to_end,
+    },
+    Stage {
+        name: "fuzz",
+        budget: minutes(20),
+        run: fuzz,
+    },
+];
+
+/// Checks of this program itself that the `repository` stage runs.
+const CHECKS: &[&[&str]] = &[&["purity"], &["docs", "--check"], &["sizes"]];
+
+/// Seconds that each fuzz target runs; long runs are commands of their own (`fuzz/README.md`).
+const FUZZ_SECONDS: u32 = 20;
+
+/// Where things lie.
+struct Workspace {
+    /// The root of the repository.
+    root: PathBuf,
+    /// This program.
+    program: PathBuf,
+    /// Where built tools of other languages go: in cargo's target folder, so outside the clone where that is.
+    tools: PathBuf,
+}
+
+impl Workspace {
+    fn find() -> Result<Self> {
+        let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+            .parent()
+            .context("xtask/ lies in the repository")?
+            .to_owned();
+        let program = std::env::current_exe().context("finding this program")?;
+        let target = program
+            .ancestors()
+            .nth(2)
+            .context("this program lies in TARGET/debug")?;
+        Ok(Self {
+            root,
+            tools: target.join("e2e-tools"),
+            program,
+        })
+    }
+
+    /// A run of cargo in the root of the repository.
+    fn cargo(&self, arguments: &[&str]) -> Run {
+        Run::new("cargo", arguments).in_folder(&self.root)
+    }
+}
+
+/// Runs the stages named in `only` (all when it is empty) and prints what they found; exit code 1 unless all passed.
+///
+/// # Errors
+/// When `only` names something that is no stage.
+#[expect(clippy::print_stdout, reason = "the summary is this command's output")]
+pub(crate) fn run(only: &[String]) -> Result<ExitCode> {
+    if let Some(unknown) = only
+        .iter()
+        .find(|name| STAGES.iter().all(|stage| stage.name != name.as_str()))
+    {
+        let known: Vec<&str> = STAGES.iter().map(|stage| stage.name).collect();
+        bail!("there is no stage '{unknown}'; the stages are {}", known.join(", "));
+    }
+    let workspace = Workspace::find()?;
+    let mut summary = Vec::new();
+    let mut total = Outcome::default();
+    for stage in STAGES
+        .iter()
+        .filter(|stage| only.is_empty() || only.iter().any(|name| name == stage.name))
+    {
+        println!("\n== {} (at most {} min)", stage.name, stage.budget.as_secs() / 60);
+        let (outcome, seconds) = command::timed(|| (stage.run)(&workspace, stage.budget));
+        summary.push(format!("{:<14} {outcome} in {seconds} s", stage.name));
+        total.add(outcome);
+    }
+    println!("\n{}", summary.join("\n"));
+    for note in &total.notes {
+        println!("note: {note}");
+    }
+    println!("{} passed, {} failed", total.passed, total.failed);
+    Ok(if total.failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn format(workspace: &Workspace, budget: Duration) -> Outcome {
+    workspace.cargo(&["fmt", "--all", "--check"]).check(budget)
+}
+
+/// Layers, generated pages, sizes of files and functions.
+fn repository(workspace: &Workspace, budget: Duration) -> Outcome {
+    let mut total = Outcome::default();
+    for arguments in CHECKS {
+        let program = workspace.program.to_string_lossy();
+        total.add(Run::new(&program, arguments).in_folder(&workspace.root).check(budget));
+    }
+    total
+}
+
+/// Licences, banned and repeated crates, sources; advisories where their database can be reached.
+fn dependencies(workspace: &Workspace, budget: Duration) -> Outcome {
+    let mut total = workspace
+        .cargo(&["deny", "check", "bans", "licenses", "sources"])
+        .check(budget);
+    let advisories = workspace.cargo(&["deny", "check", "advisories"]).output(budget);
+    if advisories.text.contains("failed to fetch advisory database") {
+        total
+            .notes
+            .push("the advisory database could not be reached; advisories were not checked".to_owned());
+    } else {
+        total.add(advisories.as_check());
+    }
+    total
+}
+
+fn lints(workspace: &Workspace, budget: Duration) -> Outcome {
+    workspace
+        .cargo(&["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"])
+        .check(budget)
+}
+
+/// Unit, golden, property and documentation tests.
+fn tests(workspace: &Workspace, budget: Duration) -> Outcome {
+    workspace
+        .cargo(&["test", "--workspace", "--exclude", "propylon-e2e", "--no-fail-fast"])
+        .count_tests(budget)
+}
+
+/// Black-box tests of the built binary with real clients, h2spec among them.
+fn end_to_end(workspace: &Workspace, budget: Duration) -> Outcome {
+    let built = workspace.cargo(&["build", "--package", "propylon-cli"]).check(budget);
+    if built.failed > 0 {
+        return built;
+    }
+    let tools = workspace.tools.to_string_lossy();
+    workspace
+        .cargo(&["test", "--package", "propylon-e2e", "--no-fail-fast"])
+        .with_environment("PROPYLON_E2E_TOOLS", &tools)
+        .count_tests(budget)
+}
+
+/// A short run of every fuzz target.
+fn fuzz(workspace: &Workspace, budget: Duration) -> Outcome {
+    let listed = workspace.cargo(&["+nightly", "fuzz", "list"]).output(budget);
+    let targets: Vec<&str> = listed
+        .text
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .collect();
+    if !listed.succeeded || targets.is_empty() {
+        let reason = "cargo-fuzz, the nightly toolchain or fuzz/ is missing: no target could be listed";
+        return Outcome::failure(reason);
+    }
+    let time = format!("-max_total_time={FUZZ_SECONDS}");
+    let mut total = Outcome::default();
+    for target in targets {
+        total.add(
+            workspace
+                .cargo(&["+nightly", "fuzz", "run", target, "--", &time])
+                .check(budget),
+        );
+    }
+    total
+}
+
+const fn minutes(count: u64) -> Duration {
+    Duration::from_secs(count * 60)
+}
