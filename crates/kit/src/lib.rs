@@ -1,1 +1,11 @@
-//! Clock, metrics, access log, admin server, tasks and drain shared by the shells.
+//! Clock, metrics, access log, admin server, tasks and telemetry shared by the shells.
+//!
+//! What it is: the parts of a process that every Propylon binary needs around its own work, and the only place that
+//! reads the machine's clocks.
+//!
+//! What it is not: it decides nothing about traffic or Kubernetes objects, and nothing of it blocks a data-plane thread.
+//!
+//! Start from [`metrics::Registry`].
+
+pub mod clock;
+pub mod metrics;

@@ -1,0 +1,156 @@
+//! Every metric that Propylon exposes: name, type, labels, meaning. The exposition and the reference page come from it.
+
+/// The Prometheus type of a metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MetricKind {
+    /// A count that only grows.
+    Counter,
+    /// A level.
+    Gauge,
+    /// Durations by bucket; the name ends in `_seconds`, `_bucket`, `_sum` and `_count` are derived.
+    Histogram,
+}
+
+impl MetricKind {
+    /// The word of the `# TYPE` line.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
+        }
+    }
+}
+
+/// One metric of the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MetricDef {
+    /// The name.
+    pub name: &'static str,
+    /// The type.
+    pub kind: MetricKind,
+    /// The label names, in the order in which values are given.
+    pub labels: &'static [&'static str],
+    /// The meaning, one line.
+    pub help: &'static str,
+}
+
+macro_rules! metrics {
+    ($($variant:ident = $kind:ident $name:literal [$($label:literal),*] $help:literal;)+) => {
+        /// A metric of the table.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Metric {
+            $(#[doc = concat!("`", $name, "`: ", $help)] $variant,)+
+        }
+
+        impl Metric {
+            /// All metrics, in the order in which they are rendered.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            /// Name, type, labels and meaning.
+            pub const fn def(self) -> MetricDef {
+                match self {
+                    $(Self::$variant => MetricDef {
+                        name: $name,
+                        kind: MetricKind::$kind,
+                        labels: &[$($label),*],
+                        help: $help,
+                    },)+
+                }
+            }
+        }
+    };
+}
+
+metrics! {
+    Requests = Counter "propylon_requests_total" ["namespace", "ingress", "service", "method", "code"]
+        "Requests that ended, by the object that served them, method and status code.";
+    RequestDuration = Histogram "propylon_request_duration_seconds" ["namespace", "ingress", "service"]
+        "From the head of the request to the end of the response.";
+    UpstreamDuration = Histogram "propylon_upstream_duration_seconds" ["namespace", "ingress", "service", "phase"]
+        "Phases of the exchange with the backend: connect, tls, ttfb (request sent to response head), total.";
+    Overhead = Histogram "propylon_overhead_seconds" []
+        "Time that the proxy added to forwarded requests: the request's duration without the waits for the backend and the client.";
+    RequestBytes = Counter "propylon_request_bytes_total" ["namespace", "ingress", "service"]
+        "Bytes of request bodies.";
+    ResponseBytes = Counter "propylon_response_bytes_total" ["namespace", "ingress", "service"]
+        "Bytes of response bodies.";
+    InflightRequests = Gauge "propylon_inflight_requests" ["namespace", "ingress", "service"]
+        "Requests being served now.";
+    Connections = Gauge "propylon_connections" ["listener", "state", "protocol"]
+        "Open downstream connections.";
+    TlsHandshakes = Counter "propylon_tls_handshakes_total" ["version", "cipher", "sni_match", "result"]
+        "Downstream TLS handshakes that ended.";
+    ResponsesByReason = Counter "propylon_responses_by_reason_total" ["reason"]
+        "Responses and refusals made by the proxy itself, by reason code (docs/reference/reasons.md).";
+    EndpointUp = Gauge "propylon_endpoint_up" ["namespace", "service", "endpoint"]
+        "1 where the endpoint takes requests, 0 where it is known and does not.";
+    Retries = Counter "propylon_retries_total" ["reason"]
+        "Attempts after the first, by what the attempt before ended with.";
+    SnapshotGeneration = Gauge "propylon_snapshot_generation" []
+        "Number of the configuration that is being served; grows with every change.";
+    SnapshotCompile = Histogram "propylon_snapshot_compile_seconds" []
+        "Time to compile one change into the tables.";
+    SnapshotApply = Counter "propylon_snapshot_apply_total" ["result"]
+        "Changes of configuration by result: applied, or rejected (the configuration before stays in force).";
+    Propagation = Histogram "propylon_propagation_seconds" []
+        "From the event (file change, watch event) to the change being served.";
+    Objects = Gauge "propylon_objects" ["kind", "state"]
+        "Kubernetes objects read, by kind and state: accepted, warning or rejected.";
+    CertificateNotAfter = Gauge "propylon_certificate_not_after_timestamp_seconds" ["secret_namespace", "secret"]
+        "End of validity of the certificate of a Secret, Unix seconds.";
+    AccessLogDropped = Counter "propylon_access_log_dropped_total" []
+        "Access log lines lost because the destination was too slow or refused them.";
+    Panics = Counter "propylon_panics_total" []
+        "Panics caught; each ended one request, connection or background task.";
+    UpstreamTruncated = Counter "propylon_upstream_truncated_total" []
+        "Responses cut short because the backend's body ended early or was malformed.";
+    MetricSeries = Gauge "propylon_metric_series" []
+        "Series of this exposition, without this one.";
+    BuildInfo = Gauge "propylon_build_info" ["version", "revision", "rustc"]
+        "Always 1; the build is in the labels.";
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_follow_the_conventions() {
+        let mut names = BTreeSet::new();
+        for metric in Metric::ALL {
+            let def = metric.def();
+            assert!(names.insert(def.name), "{} twice", def.name);
+            assert!(def.name.starts_with("propylon_"), "{}", def.name);
+            assert!(
+                def.name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'),
+                "{}",
+                def.name
+            );
+            assert_eq!(
+                def.kind == MetricKind::Counter,
+                def.name.ends_with("_total"),
+                "{}",
+                def.name
+            );
+            assert!(
+                def.kind != MetricKind::Histogram || def.name.ends_with("_seconds"),
+                "{}",
+                def.name
+            );
+            assert!(!def.help.contains('\n') && def.help.ends_with('.'), "{}", def.name);
+        }
+    }
+
+    #[test]
+    fn the_enum_indexes_its_list() {
+        assert!(
+            Metric::ALL
+                .iter()
+                .enumerate()
+                .all(|(index, metric)| *metric as usize == index)
+        );
+    }
+}
