@@ -1,0 +1,399 @@
+//! One pass over the fields of a request: what must be refused, and what the spine wants to know.
+//!
+//! hyper 1.12 and h2 0.4.20 already refuse, so nothing here repeats it:
+//!
+//! * HTTP/1: bad characters in names and values, NUL, obs-fold, white space before the colon, `Content-Length` that is no
+//!   number or repeated with another value, `Transfer-Encoding` in HTTP/1.0 or without `chunked` as the last coding; and
+//!   they repair `Content-Length` beside `Transfer-Encoding` (the former is dropped, the connection closed afterwards),
+//!   equal repeats of `Content-Length` (one is kept) and bare LF line ends.
+//! * HTTP/2: `connection`, `keep-alive`, `proxy-connection`, `transfer-encoding`, `upgrade`, `te` other than `trailers`,
+//!   upper case in names, pseudo-fields that are repeated, unknown or behind others, `content-length` that disagrees with
+//!   its repeats or with the body; all of them reset the stream.
+//!
+//! What is left for [`check`]: `chunked, chunked` and other lists of codings, white space around HTTP/2 values, and the
+//! limits, which hyper counts in other ways.
+
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
+use thiserror::Error;
+
+use super::Head;
+
+/// Limits on a request head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Number of fields, every repeat and every HTTP/2 cookie crumb counted; beyond it 431. Default 100.
+    pub max_headers: usize,
+    /// Bytes of names and values plus 32 for each field (RFC 9113 10.5.1); beyond it 431. Default 32 KiB.
+    pub max_header_bytes: usize,
+    /// Bytes of the request target; beyond it 414. Default 16 KiB.
+    pub max_uri_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_headers: 100,
+            max_header_bytes: 32 << 10,
+            max_uri_bytes: 16 << 10,
+        }
+    }
+}
+
+/// Why the fields of a request are refused.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq, Hash)]
+pub enum FieldFault {
+    /// A field that belongs to one HTTP/1 connection, in HTTP/2 (RFC 9113 8.2.2).
+    #[error("a connection-specific field in HTTP/2")]
+    ConnectionSpecific,
+    /// `Content-Length` that is no number or says two things.
+    #[error("bad content length")]
+    ContentLength,
+    /// More bytes of fields than the limit.
+    #[error("the fields are larger than allowed")]
+    TooLarge,
+    /// More fields than the limit.
+    #[error("there are more fields than allowed")]
+    TooMany,
+    /// `Transfer-Encoding` that is not the one token `chunked` (RFC 9112 6.1; anything else is framing in doubt).
+    #[error("transfer encoding is not exactly chunked")]
+    TransferEncoding,
+    /// A request target longer than the limit.
+    #[error("the request target is longer than allowed")]
+    UriTooLong,
+    /// White space around a value in HTTP/2 (RFC 9113 8.2.1).
+    #[error("white space around a field value")]
+    Whitespace,
+}
+
+impl FieldFault {
+    /// The status to answer with where an answer is sent: 400, 414 or 431.
+    pub fn status(self) -> StatusCode {
+        match self {
+            Self::UriTooLong => StatusCode::URI_TOO_LONG,
+            Self::TooLarge | Self::TooMany => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::ConnectionSpecific | Self::ContentLength | Self::TransferEncoding | Self::Whitespace => {
+                StatusCode::BAD_REQUEST
+            }
+        }
+    }
+
+    /// Whether an HTTP/2 stream is reset with PROTOCOL_ERROR instead of answered: the message is malformed
+    /// (RFC 9113 8.1.1), not merely too large.
+    pub fn is_malformed(self) -> bool {
+        self.status() == StatusCode::BAD_REQUEST
+    }
+
+    /// A short stable name, for logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ConnectionSpecific => "connection-specific",
+            Self::ContentLength => "content-length",
+            Self::TooLarge => "fields-too-large",
+            Self::TooMany => "too-many-fields",
+            Self::TransferEncoding => "transfer-encoding",
+            Self::UriTooLong => "uri-too-long",
+            Self::Whitespace => "field-whitespace",
+        }
+    }
+}
+
+/// The protocol that an HTTP/1.1 request asks to upgrade to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Upgrade {
+    /// `h2c`, which is never passed on (deprecated by RFC 9113 3.1, and a way around a proxy's rules).
+    H2c,
+    /// Any other protocol.
+    Other,
+    /// `websocket` (RFC 6455).
+    WebSocket,
+}
+
+/// What one pass over the fields found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent facts of one message, each read by another stage"
+)]
+pub struct Facts {
+    /// `Transfer-Encoding: chunked`.
+    pub chunked: bool,
+    /// `Connection: close`.
+    pub connection_close: bool,
+    /// `Connection` names fields beyond the ones that are always hop-by-hop; see [`is_nominated`].
+    pub connection_nominates: bool,
+    /// The value of `Content-Length`.
+    pub content_length: Option<u64>,
+    /// Number of `Cookie` fields; more than one in HTTP/2 is joined with `; ` for HTTP/1 (RFC 9113 8.2.3).
+    pub cookies: u32,
+    /// `Expect: 100-continue` in HTTP/1.1 or HTTP/2.
+    pub expect_continue: bool,
+    /// Bytes of names and values plus 32 for each field.
+    pub field_bytes: usize,
+    /// Number of fields.
+    pub field_count: usize,
+    /// `Content-Type: application/grpc` or a subtype of it.
+    pub grpc: bool,
+    /// Some field of [`is_forwarding`] is there.
+    pub has_forwarded: bool,
+    /// Some hop-by-hop field of [`is_hop_by_hop`] is there.
+    pub has_hop_by_hop: bool,
+    /// Some name holds an underscore.
+    pub has_underscore: bool,
+    /// `Max-Forwards` is there (it counts for OPTIONS only; TRACE is refused).
+    pub max_forwards: bool,
+    /// `TE` holds `trailers`.
+    pub te_trailers: bool,
+    /// `Upgrade` together with `Connection: upgrade`, in HTTP/1.1.
+    pub upgrade: Option<Upgrade>,
+    upgrade_field: Option<Upgrade>,
+    connection_upgrade: bool,
+}
+
+/// Checks the target length and every field once.
+///
+/// # Errors
+/// The first [`FieldFault`]. Not retryable.
+///
+/// # Cost
+/// Linear in the number of fields; allocates nothing.
+pub fn check(head: &Head<'_>, limits: &Limits) -> Result<Facts, FieldFault> {
+    if uri_bytes(head.uri) > limits.max_uri_bytes {
+        return Err(FieldFault::UriTooLong);
+    }
+    if head.headers.len() > limits.max_headers {
+        return Err(FieldFault::TooMany);
+    }
+    let mut facts = Facts {
+        field_count: head.headers.len(),
+        ..Facts::default()
+    };
+    for (name, value) in head.headers {
+        facts.field_bytes += name.as_str().len() + value.len() + FIELD_OVERHEAD;
+        facts.note(name, value, head.version)?;
+        if head.version == Version::HTTP_2 && is_padded(value.as_bytes()) {
+            return Err(FieldFault::Whitespace);
+        }
+    }
+    if facts.field_bytes > limits.max_header_bytes {
+        return Err(FieldFault::TooLarge);
+    }
+    if facts.connection_upgrade && head.version == Version::HTTP_11 {
+        facts.upgrade = facts.upgrade_field;
+    }
+    if head.version == Version::HTTP_10 {
+        facts.expect_continue = false;
+    }
+    Ok(facts)
+}
+
+impl Facts {
+    fn note(&mut self, name: &HeaderName, value: &HeaderValue, version: Version) -> Result<(), FieldFault> {
+        let text = name.as_str();
+        match text.len() {
+            2 if text == "te" => {
+                self.has_hop_by_hop = true;
+                self.te_trailers |= tokens(value).any(|token| token.eq_ignore_ascii_case(b"trailers"));
+            }
+            6 if text == "cookie" => self.cookies = self.cookies.saturating_add(1),
+            6 if text == "expect" => self.expect_continue = value.as_bytes().eq_ignore_ascii_case(b"100-continue"),
+            7 if text == "upgrade" => self.note_upgrade(value, version)?,
+            10 if text == "connection" => self.note_connection(value, version)?,
+            12 if text == "content-type" => self.grpc = is_grpc(value.as_bytes()),
+            12 if text == "max-forwards" => self.max_forwards = true,
+            14 if text == "content-length" => self.note_length(value)?,
+            17 if text == "transfer-encoding" => self.note_coding(value, version)?,
+            _ => self.note_rare(name, version)?,
+        }
+        Ok(())
+    }
+
+    fn note_rare(&mut self, name: &HeaderName, version: Version) -> Result<(), FieldFault> {
+        if is_hop_by_hop(name) {
+            self.has_hop_by_hop = true;
+            if version == Version::HTTP_2 && matches!(name.as_str(), "keep-alive" | "proxy-connection") {
+                return Err(FieldFault::ConnectionSpecific);
+            }
+        }
+        self.has_forwarded |= is_forwarding(name);
+        self.has_underscore |= has_underscore(name);
+        Ok(())
+    }
+
+    fn note_upgrade(&mut self, value: &HeaderValue, version: Version) -> Result<(), FieldFault> {
+        http1_only(version)?;
+        self.has_hop_by_hop = true;
+        for token in tokens(value) {
+            let upgrade = if token.eq_ignore_ascii_case(b"websocket") {
+                Upgrade::WebSocket
+            } else if token.eq_ignore_ascii_case(b"h2c") {
+                Upgrade::H2c
+            } else {
+                Upgrade::Other
+            };
+            // A list that names h2c anywhere is treated as h2c: a backend may choose any of its members.
+            self.upgrade_field = match (self.upgrade_field, upgrade) {
+                (Some(Upgrade::H2c), _) | (_, Upgrade::H2c) => Some(Upgrade::H2c),
+                (None, first) => Some(first),
+                (Some(_), _) => Some(Upgrade::Other),
+            };
+        }
+        Ok(())
+    }
+
+    fn note_connection(&mut self, value: &HeaderValue, version: Version) -> Result<(), FieldFault> {
+        http1_only(version)?;
+        self.has_hop_by_hop = true;
+        for token in tokens(value) {
+            if token.eq_ignore_ascii_case(b"close") {
+                self.connection_close = true;
+            } else if token.eq_ignore_ascii_case(b"upgrade") {
+                self.connection_upgrade = true;
+            } else if !token.eq_ignore_ascii_case(b"keep-alive") && !token.eq_ignore_ascii_case(b"te") {
+                self.connection_nominates = true;
+            }
+        }
+        Ok(())
+    }
+
+    fn note_length(&mut self, value: &HeaderValue) -> Result<(), FieldFault> {
+        let length = parse_length(value.as_bytes()).ok_or(FieldFault::ContentLength)?;
+        if self.content_length.is_some_and(|before| before != length) {
+            return Err(FieldFault::ContentLength);
+        }
+        self.content_length = Some(length);
+        Ok(())
+    }
+
+    fn note_coding(&mut self, value: &HeaderValue, version: Version) -> Result<(), FieldFault> {
+        http1_only(version)?;
+        let one = !self.chunked && value.as_bytes().eq_ignore_ascii_case(b"chunked");
+        if !one || version != Version::HTTP_11 {
+            return Err(FieldFault::TransferEncoding);
+        }
+        self.chunked = true;
+        self.has_hop_by_hop = true;
+        Ok(())
+    }
+}
+
+/// The fields that live for one hop whatever `Connection` says (RFC 9110 7.6.1), and never go to the other side.
+///
+/// `Trailer` is not among them: it is kept where trailers are. `Content-Length` is the framing layer's.
+pub fn is_hop_by_hop(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "connection"
+            | "keep-alive"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "proxy-connection"
+            | "te"
+            | "transfer-encoding"
+            | "upgrade"
+            | "http2-settings"
+    )
+}
+
+/// The fields by which a proxy tells what it saw, and those by which a client could pretend to be one: dropped unless
+/// the peer is trusted.
+pub fn is_forwarding(name: &HeaderName) -> bool {
+    let text = name.as_str();
+    text.starts_with("x-forwarded-")
+        || matches!(
+            text,
+            "forwarded"
+                | "x-real-ip"
+                | "x-original-url"
+                | "x-rewrite-url"
+                | "x-request-id"
+                | "x-original-host"
+                | "x-original-forwarded-for"
+                | "x-forwarded"
+        )
+}
+
+/// The fields that [`super::ForwardedFields`] writes: the client's are never copied, trusted peer or not.
+pub fn is_rewritten(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "x-forwarded-for"
+            | "x-forwarded-host"
+            | "x-forwarded-port"
+            | "x-forwarded-proto"
+            | "x-real-ip"
+            | "x-request-id"
+    )
+}
+
+/// Whether a name holds an underscore: some backends read it as a hyphen, so that `X_Forwarded_For` would pass for ours.
+pub fn has_underscore(name: &HeaderName) -> bool {
+    name.as_str().as_bytes().contains(&b'_')
+}
+
+/// Whether `Connection` nominates this field for removal (RFC 9110 7.6.1).
+///
+/// Fields that are no connection's business cannot be nominated: removing `Authorization`, `Cookie`, `Host`,
+/// `Content-Length` or a forwarded field on a client's word would let it hide them from the backend.
+pub fn is_nominated(headers: &HeaderMap, name: &HeaderName) -> bool {
+    let text = name.as_str();
+    if matches!(
+        text,
+        "host" | "content-length" | "content-type" | "authorization" | "cookie" | "set-cookie" | "cache-control"
+    ) || is_forwarding(name)
+    {
+        return false;
+    }
+    headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .flat_map(tokens)
+        .any(|token| token.eq_ignore_ascii_case(text.as_bytes()))
+}
+
+/// The members of a comma-separated list, without white space around them; empty ones left out (RFC 9110 5.6.1).
+pub fn tokens(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
+    value
+        .as_bytes()
+        .split(|byte| *byte == b',')
+        .map(<[u8]>::trim_ascii)
+        .filter(|token| !token.is_empty())
+}
+
+fn http1_only(version: Version) -> Result<(), FieldFault> {
+    if version == Version::HTTP_2 {
+        Err(FieldFault::ConnectionSpecific)
+    } else {
+        Ok(())
+    }
+}
+
+fn parse_length(bytes: &[u8]) -> Option<u64> {
+    if bytes.is_empty() || !bytes.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    std::str::from_utf8(bytes).ok()?.parse().ok()
+}
+
+fn is_grpc(value: &[u8]) -> bool {
+    let prefix = b"application/grpc";
+    let Some((head, rest)) = value.split_at_checked(prefix.len()) else {
+        return false;
+    };
+    head.eq_ignore_ascii_case(prefix) && matches!(rest.first(), None | Some(b'+' | b';' | b' '))
+}
+
+fn is_padded(value: &[u8]) -> bool {
+    let blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+    blank(value.first()) || blank(value.last())
+}
+
+fn uri_bytes(uri: &http::Uri) -> usize {
+    let path = uri.path_and_query().map_or(0, |path| path.as_str().len());
+    path + uri.authority().map_or(0, |authority| authority.as_str().len())
+}
+
+/// What RFC 9113 10.5.1 adds to the size of each field.
+const FIELD_OVERHEAD: usize = 32;
+
+#[cfg(test)]
+mod tests;
