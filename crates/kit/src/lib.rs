@@ -7,5 +7,6 @@
 //!
 //! Start from [`metrics::Registry`].
 
+pub mod access_log;
 pub mod clock;
 pub mod metrics;
