@@ -3,3 +3,4 @@
 pub mod edge;
 pub mod proxy_protocol;
 pub mod tls;
+pub mod upstream;
