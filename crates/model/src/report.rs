@@ -60,6 +60,8 @@ report_reasons! {
     AnnotationUnsupported = Warning,
     /// The Service has no port of that name or number; the path answers 503.
     BackendPortNotFound = Error,
+    /// `appProtocol` names a protocol that Propylon does not know; HTTP/1.1 is spoken.
+    AppProtocolUnknown = Warning,
     /// `backend.resource` is not supported; the path is left out and the rest of the Ingress works.
     BackendResourceUnsupported = Error,
     /// The Service does not exist; the path answers 503.
@@ -72,10 +74,16 @@ report_reasons! {
     CertificateExpired = Warning,
     /// The leaf certificate ends within 21 days.
     CertificateExpiring = Warning,
+    /// The leaf certificate's validity has not begun; it is served because the host has no other.
+    CertificateNotYetValid = Warning,
     /// The host has no usable certificate of its own; the default one is served.
     DefaultCertificateServed = Warning,
     /// The same object stands in two places; the first path in order wins.
     DuplicateObject = Error,
+    /// An endpoint's address is of a range that requests must not be sent to (loopback, link-local); it is left out.
+    EndpointDenied = Warning,
+    /// A Service of type `ExternalName` is not supported yet; the path answers 503.
+    ExternalNameUnsupported = Error,
     /// The object, or the file, does not parse; what it last gave stays in force.
     InvalidManifest = Error,
     /// The API server would refuse the object; what it last gave stays in force.
