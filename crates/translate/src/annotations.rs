@@ -1,0 +1,163 @@
+//! Every annotation that Propylon reads or knows, in one table: parsing and the generated reference both use it.
+
+use std::{sync::Arc, time::Duration};
+
+use propylon_model::{HostName, Kind, duration::parse_duration};
+
+mod table;
+
+pub use table::TABLE;
+
+/// What every annotation of Propylon starts with.
+pub const PREFIX: &str = "propylon.dev/";
+
+pub(crate) const BACKEND_CA_SECRET: &str = "backend-ca-secret";
+pub(crate) const BACKEND_SERVER_NAME: &str = "backend-server-name";
+pub(crate) const CONNECT_TIMEOUT: &str = "connect-timeout";
+pub(crate) const REDIRECT_HTTPS: &str = "redirect-https";
+pub(crate) const REQUEST_TIMEOUT: &str = "request-timeout";
+pub(crate) const RESPONSE_IDLE_TIMEOUT: &str = "response-idle-timeout";
+pub(crate) const RESPONSE_TIMEOUT: &str = "response-timeout";
+pub(crate) const TUNNEL_IDLE_TIMEOUT: &str = "tunnel-idle-timeout";
+
+/// One annotation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Annotation {
+    /// The name behind [`PREFIX`].
+    pub name: &'static str,
+    /// The kinds that may carry it; where both may, the Ingress's value goes before the Service's.
+    pub applies_to: &'static [Kind],
+    /// The values, in words.
+    pub accepted: &'static str,
+    /// What holds without it, in words.
+    pub default: &'static str,
+    /// What it does, in one sentence.
+    pub doc: &'static str,
+    /// How its values are read; none: not supported in this version, and reported.
+    pub form: Option<Form>,
+}
+
+impl Annotation {
+    /// Whether this version obeys it.
+    pub const fn is_supported(&self) -> bool {
+        self.form.is_some()
+    }
+
+    /// Whether objects of the kind may carry it.
+    pub fn applies(&self, kind: Kind) -> bool {
+        self.applies_to.contains(&kind)
+    }
+}
+
+/// The grammar of an annotation's value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// A duration.
+    Duration,
+    /// A duration, or `off`.
+    DurationOrOff,
+    /// A DNS name.
+    HostName,
+    /// `auto`, `true` or `false`.
+    Redirect,
+    /// The name of a Secret in the same namespace.
+    SecretName,
+}
+
+/// A value that was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Value {
+    Duration(Duration),
+    Name(Arc<str>),
+    Off,
+    Redirect(Redirect),
+}
+
+/// When plain HTTP is answered with a redirect to HTTPS.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Redirect {
+    Always,
+    /// Where the host has a certificate Secret of its own.
+    #[default]
+    Auto,
+    Never,
+}
+
+impl Form {
+    /// Reads a value; surrounding white space does not count.
+    pub(crate) fn read(self, text: &str) -> Result<Value, String> {
+        let text = text.trim();
+        match self {
+            Self::DurationOrOff if text == "off" => Ok(Value::Off),
+            Self::Duration | Self::DurationOrOff => parse_duration(text)
+                .map(Value::Duration)
+                .map_err(|error| error.to_string()),
+            Self::HostName => HostName::parse(text)
+                .map(|name| Value::Name(name.as_str().into()))
+                .map_err(|error| error.to_string()),
+            Self::Redirect => match text {
+                "auto" => Ok(Value::Redirect(Redirect::Auto)),
+                "true" => Ok(Value::Redirect(Redirect::Always)),
+                "false" => Ok(Value::Redirect(Redirect::Never)),
+                _ => Err(format!("'{text}' is none of auto, true and false")),
+            },
+            Self::SecretName => {
+                let is_name = !text.is_empty()
+                    && text
+                        .bytes()
+                        .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'.'));
+                let why = || format!("'{text}' is no name of a Secret (of the same namespace, so without '/')");
+                if is_name {
+                    Ok(Value::Name(text.into()))
+                } else {
+                    Err(why())
+                }
+            }
+        }
+    }
+}
+
+/// The annotation of a name behind [`PREFIX`].
+pub fn find(name: &str) -> Option<&'static Annotation> {
+    TABLE.iter().find(|annotation| annotation.name == name)
+}
+
+/// The known name that an unknown one was probably meant to be.
+pub(crate) fn suggest(unknown: &str) -> Option<&'static str> {
+    let nearest = TABLE
+        .iter()
+        .map(|annotation| (distance(unknown, annotation.name), annotation.name))
+        .min()?;
+    // More than a third of the letters wrong is another word.
+    (nearest.0 <= (unknown.len() / 3).max(1)).then_some(nearest.1)
+}
+
+/// Insertions, deletions, replacements and swaps of neighbours between two texts (optimal string alignment).
+pub(crate) fn distance(left: &str, right: &str) -> usize {
+    let right: Vec<char> = right.chars().collect();
+    let mut before_previous: Vec<usize> = Vec::new();
+    let mut previous: Vec<usize> = (0..=right.len()).collect();
+    let mut left_before = None;
+    for (row, left_char) in left.chars().enumerate() {
+        let mut current = vec![row + 1];
+        let mut right_before = None;
+        for (column, right_char) in right.iter().copied().enumerate() {
+            let at = |line: &[usize], index: usize| line.get(index).copied().unwrap_or(usize::MAX - 1);
+            let replaced = at(&previous, column) + usize::from(left_char != right_char);
+            let mut best = replaced
+                .min(at(&previous, column + 1) + 1)
+                .min(at(&current, column) + 1);
+            if left_before == Some(right_char) && right_before == Some(left_char) {
+                best = best.min(at(&before_previous, column.wrapping_sub(1)) + 1);
+            }
+            current.push(best);
+            right_before = Some(right_char);
+        }
+        before_previous = std::mem::replace(&mut previous, current);
+        left_before = Some(left_char);
+    }
+    previous.last().copied().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,184 @@
+//! The endpoints of a Service port.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use k8s_openapi::api::discovery::v1 as discovery;
+use propylon_model::{Endpoint, Endpoints};
+
+use crate::world::{Key, World};
+
+/// Label of an `EndpointSlice` that names its Service.
+const SERVICE_NAME: &str = "kubernetes.io/service-name";
+
+/// The slices of each Service.
+pub(crate) struct Slices<'a>(BTreeMap<Key, Vec<&'a discovery::EndpointSlice>>);
+
+impl<'a> Slices<'a> {
+    pub(crate) fn of(world: &'a World) -> Self {
+        let mut slices: BTreeMap<Key, Vec<&discovery::EndpointSlice>> = BTreeMap::new();
+        for (key, slice) in &world.endpoint_slices {
+            if let Some(service) = slice
+                .metadata
+                .labels
+                .as_ref()
+                .and_then(|labels| labels.get(SERVICE_NAME))
+            {
+                slices
+                    .entry(Key::new(key.namespace.clone(), service.as_str()))
+                    .or_default()
+                    .push(slice);
+            }
+        }
+        Self(slices)
+    }
+
+    pub(crate) fn get(&self, service: &Key) -> &[&'a discovery::EndpointSlice] {
+        self.0.get(service).map(Vec::as_slice).unwrap_or_default()
+    }
+}
+
+/// What decides about an endpoint besides itself.
+#[derive(Clone, Copy)]
+pub(crate) struct Policy {
+    /// `spec.publishNotReadyAddresses`: readiness does not count.
+    pub(crate) publish_not_ready: bool,
+    /// Whether loopback and link-local addresses may be used.
+    pub(crate) allow_local: bool,
+}
+
+/// The endpoints of a port, and what there is to say about those that are not used.
+#[derive(Default)]
+pub(crate) struct Choice {
+    pub(crate) endpoints: Endpoints,
+    /// Addresses left out by [`Policy::allow_local`].
+    pub(crate) denied: BTreeSet<IpAddr>,
+    /// Names of the TCP ports that the slices have.
+    pub(crate) port_names: BTreeSet<String>,
+    /// Whether a slice has the port.
+    pub(crate) has_port: bool,
+    /// Addresses that are neither ready nor serving and terminating.
+    pub(crate) not_ready: usize,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum State {
+    NotReady,
+    Draining,
+    Ready,
+}
+
+/// Chooses the endpoints of a Service port by the port's name, which is what slices know it by: a named `targetPort` may
+/// have another number in each slice.
+///
+/// Ready endpoints; serving and terminating ones only when none is ready (KEP-1669). An address in several slices counts
+/// once, in its best state.
+pub(crate) fn choose(slices: &[&discovery::EndpointSlice], port_name: &str, policy: Policy) -> Choice {
+    let mut choice = Choice::default();
+    let mut found: BTreeMap<SocketAddr, (State, Endpoint)> = BTreeMap::new();
+    for slice in slices {
+        for port in slice
+            .ports
+            .iter()
+            .flatten()
+            .filter(|port| is_tcp(port.protocol.as_deref()))
+        {
+            let name = port.name.as_deref().unwrap_or_default();
+            choice.port_names.insert(name.to_owned());
+            let number = port
+                .port
+                .and_then(|number| u16::try_from(number).ok())
+                .filter(|number| *number > 0);
+            if let Some(number) = number.filter(|_| name == port_name) {
+                choice.has_port = true;
+                add_slice(slice, number, policy, &mut found, &mut choice.denied);
+            }
+        }
+    }
+    let best = found
+        .values()
+        .map(|(state, _)| *state)
+        .max()
+        .filter(|state| *state != State::NotReady);
+    choice.not_ready = found.values().filter(|(state, _)| *state == State::NotReady).count();
+    choice.endpoints.endpoints = found
+        .into_values()
+        .filter(|(state, _)| Some(*state) == best)
+        .map(|(_, endpoint)| endpoint)
+        .collect();
+    choice
+}
+
+/// Whether a protocol is TCP, which it is where none is given.
+pub(crate) fn is_tcp(protocol: Option<&str>) -> bool {
+    protocol.is_none_or(|protocol| protocol.is_empty() || protocol == "TCP")
+}
+
+fn add_slice(
+    slice: &discovery::EndpointSlice,
+    port: u16,
+    policy: Policy,
+    found: &mut BTreeMap<SocketAddr, (State, Endpoint)>,
+    denied: &mut BTreeSet<IpAddr>,
+) {
+    for endpoint in &slice.endpoints {
+        let state = state(endpoint, policy);
+        // Every address of an endpoint is the same pod (KEP-752): the first is enough. Slices of type FQDN have none.
+        let Some(ip) = endpoint
+            .addresses
+            .first()
+            .and_then(|address| address.parse::<IpAddr>().ok())
+        else {
+            continue;
+        };
+        if is_never_allowed(ip) || (is_local(ip) && !policy.allow_local) {
+            denied.insert(ip);
+            continue;
+        }
+        let address = SocketAddr::new(ip, port);
+        let pod = endpoint
+            .target_ref
+            .as_ref()
+            .filter(|target| target.kind.as_deref() == Some("Pod"));
+        let entry = Endpoint {
+            address,
+            pod: pod.and_then(|target| target.name.as_deref()).map(Arc::from),
+            node: endpoint.node_name.as_deref().map(Arc::from),
+        };
+        let better = (state, entry);
+        found
+            .entry(address)
+            .and_modify(|known| *known = known.clone().max(better.clone()))
+            .or_insert(better);
+    }
+}
+
+fn state(endpoint: &discovery::Endpoint, policy: Policy) -> State {
+    let conditions = endpoint.conditions.clone().unwrap_or_default();
+    let ready = conditions.ready.unwrap_or(true) || policy.publish_not_ready;
+    let serving = conditions.serving.or(conditions.ready).unwrap_or(true);
+    match (ready, serving && conditions.terminating.unwrap_or(false)) {
+        (true, _) => State::Ready,
+        (false, true) => State::Draining,
+        (false, false) => State::NotReady,
+    }
+}
+
+/// Loopback and link-local: addresses of the proxy's own node, among them the metadata service of clouds.
+fn is_local(ip: IpAddr) -> bool {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => ip.is_loopback() || ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unicast_link_local(),
+    }
+}
+
+/// What no connection can be meant for.
+fn is_never_allowed(ip: IpAddr) -> bool {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => ip.is_unspecified() || ip.is_multicast() || ip.is_broadcast(),
+        IpAddr::V6(ip) => ip.is_unspecified() || ip.is_multicast(),
+    }
+}

@@ -1,0 +1,315 @@
+//! Certificates: which Secret serves which hosts.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use jiff::Timestamp;
+use k8s_openapi::api::networking::v1::IngressTLS;
+use propylon_model::{Certificate, CertificateName, HostPattern, Kind, ObjectRef, ReportReason};
+
+use crate::{
+    classes::{Served, age, created_unix_s},
+    memory::Memory,
+    reports::{Reports, name_some},
+    world::{Key, Options, World},
+};
+
+pub(crate) mod pair;
+
+use pair::Pair;
+
+/// Certificates that end within this time are reported.
+const EXPIRING_S: i64 = 21 * 24 * 3600;
+
+/// The certificates of a compile.
+#[derive(Default)]
+pub(crate) struct Certificates {
+    pub(crate) certificates: BTreeMap<CertificateName, Arc<Certificate>>,
+    hosts: BTreeSet<HostPattern>,
+}
+
+impl Certificates {
+    /// Whether a host has a certificate Secret of its own, exact or wildcard; the default certificate does not count.
+    pub(crate) fn cover(&self, host: &HostPattern) -> bool {
+        match host {
+            HostPattern::Any => false,
+            HostPattern::Exact(name) => {
+                self.hosts.contains(host)
+                    || name
+                        .as_str()
+                        .split_once('.')
+                        .and_then(|(_, suffix)| HostPattern::parse(&format!("*.{suffix}")).ok())
+                        .is_some_and(|wildcard| self.hosts.contains(&wildcard))
+            }
+            HostPattern::Wildcard(_) => self.hosts.contains(host),
+        }
+    }
+}
+
+/// Decides which Secret serves which hosts. `served` is in order of age.
+pub(crate) fn compile(
+    world: &World,
+    options: &Options,
+    served: &[Served<'_>],
+    memory: &mut Memory,
+    reports: &mut Reports,
+) -> Certificates {
+    let mut uses = Uses {
+        world,
+        owners: owners(served),
+        memory,
+        reports,
+        secrets: BTreeMap::new(),
+    };
+    if let Some(key) = &options.default_tls_secret {
+        uses.add_default(key);
+    }
+    for ingress in served {
+        for (index, tls) in ingress
+            .ingress
+            .spec
+            .iter()
+            .flat_map(|spec| spec.tls.iter().flatten())
+            .enumerate()
+        {
+            uses.add(ingress, &format!("spec.tls[{index}]"), tls);
+        }
+    }
+    let Uses { secrets, reports, .. } = uses;
+    let certificates = ranked(secrets, options.now_unix_s, reports);
+    report_defaults(served, &certificates, options, reports);
+    certificates
+}
+
+/// One Secret that is used.
+struct Use {
+    pair: Arc<Pair>,
+    created_unix_s: Option<i64>,
+    hosts: BTreeSet<HostPattern>,
+}
+
+struct Uses<'a> {
+    world: &'a World,
+    owners: BTreeMap<HostPattern, &'a Key>,
+    memory: &'a mut Memory,
+    reports: &'a mut Reports,
+    secrets: BTreeMap<Key, Use>,
+}
+
+impl Uses<'_> {
+    fn add_default(&mut self, key: &Key) {
+        let object = ObjectRef::new(Kind::Secret, key.namespace.clone(), key.name.clone());
+        if !self.world.secrets.contains_key(key) {
+            let message =
+                "--default-tls-secret: does not exist; a self-signed certificate is served where no other fits";
+            return self.reports.add(&object, ReportReason::TLSSecretNotFound, message);
+        }
+        if let Some(entry) = self.secret(key) {
+            entry.hosts.insert(HostPattern::Any);
+        }
+    }
+
+    fn add(&mut self, ingress: &Served<'_>, field: &str, tls: &IngressTLS) {
+        let Some(name) = tls.secret_name.as_deref().filter(|name| !name.is_empty()) else {
+            return;
+        };
+        let key = Key::new(ingress.key.namespace.clone(), name);
+        if !self.world.secrets.contains_key(&key) {
+            let message = format!(
+                "{field}.secretName: Secret {key} does not exist; a self-signed or the default certificate is served until it \
+                 does; create it, or let cert-manager do so"
+            );
+            return self
+                .reports
+                .add(&ingress.object, ReportReason::TLSSecretNotFound, message);
+        }
+        let hosts = self.owned_hosts(ingress, field, tls, &key);
+        let Some(entry) = self.secret(&key) else { return };
+        let (covered, uncovered): (Vec<_>, Vec<_>) = hosts.into_iter().partition(|host| entry.pair.covers(host));
+        entry.hosts.extend(covered);
+        if !uncovered.is_empty() {
+            let names = match entry.pair.names.as_slice() {
+                [] => "it has no subjectAltName, and the common name does not count".to_owned(),
+                names => format!("it is for {}", name_some(names)),
+            };
+            let message = format!(
+                "{field}: the certificate of Secret {key} does not cover {} ({names}), so it is not served there; issue one \
+                 that does",
+                name_some(&uncovered)
+            );
+            self.reports
+                .add(&ingress.object, ReportReason::TLSHostMismatch, message);
+        }
+    }
+
+    /// The hosts of a `tls` entry that belong to the Ingress's namespace.
+    fn owned_hosts(&mut self, ingress: &Served<'_>, field: &str, tls: &IngressTLS, secret: &Key) -> Vec<HostPattern> {
+        let mut hosts = hosts_of(ingress, tls);
+        hosts.retain(|host| {
+            let Some(owner) = self.owners.get(host).filter(|owner| owner.namespace != ingress.key.namespace) else {
+                return true;
+            };
+            let message = format!(
+                "{field}: the host {host} belongs to the namespace {}, whose Ingress {owner} is the oldest that names it, so \
+                 Secret {secret} is not served for it; ask its owners to serve the certificate, or use another host",
+                owner.namespace
+            );
+            self.reports.add(&ingress.object, ReportReason::TLSHostDenied, message);
+            false
+        });
+        hosts
+    }
+
+    /// The use of a Secret that exists; none where it holds nothing usable and never did.
+    fn secret(&mut self, key: &Key) -> Option<&mut Use> {
+        let secret = self.world.secrets.get(key)?;
+        if !self.secrets.contains_key(key) {
+            let reading = self.memory.pair(key, secret);
+            let usable = reading.usable().cloned();
+            if let Err(why) = &reading.now {
+                let object = ObjectRef::new(Kind::Secret, key.namespace.clone(), key.name.clone());
+                let instead = match usable {
+                    Some(_) => "the last good certificate is still served",
+                    None => "the default certificate is served for its hosts",
+                };
+                let message = format!("{why}; {instead}; put a matching PEM certificate chain and key there");
+                self.reports.add(&object, ReportReason::TLSSecretInvalid, message);
+            }
+            let pair = usable?;
+            let created_unix_s = created_unix_s(&secret.metadata);
+            self.secrets.insert(
+                key.clone(),
+                Use {
+                    pair,
+                    created_unix_s,
+                    hosts: BTreeSet::new(),
+                },
+            );
+        }
+        self.secrets.get_mut(key)
+    }
+}
+
+/// The hosts of a `tls` entry; where it names none, those of the rules.
+fn hosts_of(ingress: &Served<'_>, tls: &IngressTLS) -> Vec<HostPattern> {
+    let named = tls.hosts.as_deref().unwrap_or_default();
+    let rules = ingress.ingress.spec.iter().flat_map(|spec| spec.rules.iter().flatten());
+    let texts: Vec<&str> = if named.is_empty() {
+        rules.filter_map(|rule| rule.host.as_deref()).collect()
+    } else {
+        named.iter().map(String::as_str).collect()
+    };
+    let hosts = texts.into_iter().filter_map(|text| HostPattern::parse(text).ok());
+    hosts
+        .filter(|host| *host != HostPattern::Any)
+        .collect::<BTreeSet<_>>()
+        .into_iter()
+        .collect()
+}
+
+/// The oldest Ingress that names each host, in a rule or in `tls`.
+fn owners<'a>(served: &[Served<'a>]) -> BTreeMap<HostPattern, &'a Key> {
+    let mut owners = BTreeMap::new();
+    for ingress in served {
+        let spec = ingress.ingress.spec.as_ref();
+        let rules = spec
+            .iter()
+            .flat_map(|spec| spec.rules.iter().flatten())
+            .filter_map(|rule| rule.host.as_deref());
+        let tls = spec.iter().flat_map(|spec| spec.tls.iter().flatten());
+        let tls = tls.flat_map(|tls| tls.hosts.iter().flatten()).map(String::as_str);
+        for host in rules.chain(tls).filter_map(|text| HostPattern::parse(text).ok()) {
+            owners.entry(host).or_insert(ingress.key);
+        }
+    }
+    owners
+}
+
+/// Gives the used Secrets their ranks: valid before not valid now, then the oldest, then by name.
+///
+/// A rank counts the certificates before it that share a host, so that a new one changes only those that it meets.
+fn ranked(secrets: BTreeMap<Key, Use>, now_unix_s: i64, reports: &mut Reports) -> Certificates {
+    let mut order: Vec<(Key, Use)> = secrets.into_iter().filter(|(_, used)| !used.hosts.is_empty()).collect();
+    order.sort_by_cached_key(|(key, used)| (!used.pair.is_valid_at(now_unix_s), age(used.created_unix_s, key)));
+    let mut next_rank: BTreeMap<HostPattern, u32> = BTreeMap::new();
+    let mut result = Certificates::default();
+    for (key, used) in order {
+        report_validity(&key, &used, now_unix_s, reports);
+        let rank = used
+            .hosts
+            .iter()
+            .filter_map(|host| next_rank.get(host))
+            .max()
+            .copied()
+            .unwrap_or(0);
+        next_rank.extend(used.hosts.iter().map(|host| (host.clone(), rank.saturating_add(1))));
+        result
+            .hosts
+            .extend(used.hosts.iter().filter(|host| **host != HostPattern::Any).cloned());
+        let certificate = Certificate {
+            hosts: used.hosts.into_iter().collect(),
+            chain_der: Arc::clone(&used.pair.chain_der),
+            key: used.pair.key.clone(),
+            not_after_unix_s: used.pair.not_after_unix_s,
+            rank,
+        };
+        result
+            .certificates
+            .insert(CertificateName::new(key.to_string()), Arc::new(certificate));
+    }
+    result
+}
+
+fn report_validity(key: &Key, used: &Use, now_unix_s: i64, reports: &mut Reports) {
+    let object = ObjectRef::new(Kind::Secret, key.namespace.clone(), key.name.clone());
+    let (begins, ends) = (time(used.pair.not_before_unix_s), time(used.pair.not_after_unix_s));
+    let alone = "it is served only where its hosts have no valid one";
+    if used.pair.not_after_unix_s < now_unix_s {
+        let message = format!("data[tls.crt]: the certificate ended on {ends}; {alone}; renew it");
+        reports.add(&object, ReportReason::CertificateExpired, message);
+    } else if used.pair.not_before_unix_s > now_unix_s {
+        let message = format!("data[tls.crt]: the certificate begins on {begins}; {alone}; check it and the clock");
+        reports.add(&object, ReportReason::CertificateNotYetValid, message);
+    } else if used.pair.not_after_unix_s.saturating_sub(now_unix_s) <= EXPIRING_S {
+        let message = format!("data[tls.crt]: the certificate ends on {ends}, in less than 21 days; renew it");
+        reports.add(&object, ReportReason::CertificateExpiring, message);
+    }
+}
+
+/// Reports the `tls` entries without a Secret whose hosts get the default certificate.
+fn report_defaults(served: &[Served<'_>], certificates: &Certificates, options: &Options, reports: &mut Reports) {
+    for ingress in served {
+        for (index, tls) in ingress
+            .ingress
+            .spec
+            .iter()
+            .flat_map(|spec| spec.tls.iter().flatten())
+            .enumerate()
+        {
+            let hosts = hosts_of(ingress, tls);
+            let has_secret = tls.secret_name.as_deref().is_some_and(|name| !name.is_empty());
+            let bare: Vec<_> = hosts.iter().filter(|host| !certificates.cover(host)).collect();
+            let message = if hosts.is_empty() && (has_secret || options.default_tls_secret.is_none()) {
+                format!(
+                    "spec.tls[{index}]: names no host, and neither do the rules, so the default certificate is served; list \
+                     the hosts in spec.tls[{index}].hosts"
+                )
+            } else if !bare.is_empty() && !has_secret && options.default_tls_secret.is_none() {
+                format!(
+                    "spec.tls[{index}]: has no secretName, so the default certificate, which is self-signed, is served for \
+                     {}; name a Secret, or give --default-tls-secret",
+                    name_some(&bare)
+                )
+            } else {
+                continue;
+            };
+            reports.add(&ingress.object, ReportReason::DefaultCertificateServed, message);
+        }
+    }
+}
+
+fn time(unix_s: i64) -> String {
+    Timestamp::from_second(unix_s).map_or_else(|_| unix_s.to_string(), |time| time.to_string())
+}

@@ -1,0 +1,162 @@
+//! The Kubernetes objects that are compiled, and the operator's settings that compiling depends on.
+
+use std::{collections::BTreeMap, fmt, net::SocketAddr, sync::Arc};
+
+use k8s_openapi::{
+    api::{
+        core::v1::{Secret, Service},
+        discovery::v1::EndpointSlice,
+        networking::v1::{Ingress, IngressClass},
+    },
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+use propylon_model::Kind;
+
+use crate::manifest::Object;
+
+/// Namespace and name of an object; the namespace is empty for cluster-scoped kinds.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Key {
+    /// The namespace, empty where the kind has none.
+    pub namespace: Arc<str>,
+    /// The name.
+    pub name: Arc<str>,
+}
+
+impl Key {
+    /// Makes a key of its parts.
+    pub fn new(namespace: impl Into<Arc<str>>, name: impl Into<Arc<str>>) -> Self {
+        Self {
+            namespace: namespace.into(),
+            name: name.into(),
+        }
+    }
+
+    /// The key of a namespaced object; the namespace `default` where none is given, as the API server does it.
+    pub(crate) fn of_namespaced(metadata: &ObjectMeta) -> Self {
+        let namespace = metadata
+            .namespace
+            .as_deref()
+            .filter(|namespace| !namespace.is_empty())
+            .unwrap_or("default");
+        Self::new(namespace, metadata.name.as_deref().unwrap_or_default())
+    }
+
+    /// The key of a cluster-scoped object.
+    pub(crate) fn of_cluster(metadata: &ObjectMeta) -> Self {
+        Self::new("", metadata.name.as_deref().unwrap_or_default())
+    }
+}
+
+/// `NAMESPACE/NAME`, or `NAME` without a namespace.
+impl fmt::Display for Key {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.namespace.is_empty() {
+            write!(formatter, "{}/", self.namespace)?;
+        }
+        formatter.write_str(&self.name)
+    }
+}
+
+/// Every object that is compiled, admitted ([`crate::admit::admit`]) before it is inserted.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct World {
+    /// Ingresses, of every class.
+    pub ingresses: BTreeMap<Key, Arc<Ingress>>,
+    /// Ingress classes, of every controller; their keys have no namespace.
+    pub ingress_classes: BTreeMap<Key, Arc<IngressClass>>,
+    /// Services.
+    pub services: BTreeMap<Key, Arc<Service>>,
+    /// Endpoint slices, of every Service.
+    pub endpoint_slices: BTreeMap<Key, Arc<EndpointSlice>>,
+    /// Secrets; only those that an Ingress, a Service or a flag names are read.
+    pub secrets: BTreeMap<Key, Arc<Secret>>,
+}
+
+impl World {
+    /// Adds an object, or replaces the one of its kind, namespace and name; [`Object::Other`] is ignored.
+    pub fn insert(&mut self, object: Object) {
+        match object {
+            Object::EndpointSlice(slice) => {
+                self.endpoint_slices
+                    .insert(Key::of_namespaced(&slice.metadata), Arc::from(slice));
+            }
+            Object::Ingress(ingress) => {
+                self.ingresses
+                    .insert(Key::of_namespaced(&ingress.metadata), Arc::from(ingress));
+            }
+            Object::IngressClass(class) => {
+                self.ingress_classes
+                    .insert(Key::of_cluster(&class.metadata), Arc::from(class));
+            }
+            Object::Other { .. } => {}
+            Object::Secret(secret) => {
+                self.secrets
+                    .insert(Key::of_namespaced(&secret.metadata), Arc::from(secret));
+            }
+            Object::Service(service) => {
+                self.services
+                    .insert(Key::of_namespaced(&service.metadata), Arc::from(service));
+            }
+        }
+    }
+
+    /// Removes an object; whether it was there.
+    pub fn remove(&mut self, kind: Kind, key: &Key) -> bool {
+        match kind {
+            Kind::EndpointSlice => self.endpoint_slices.remove(key).is_some(),
+            Kind::File => false,
+            Kind::Ingress => self.ingresses.remove(key).is_some(),
+            Kind::IngressClass => self.ingress_classes.remove(key).is_some(),
+            Kind::Secret => self.secrets.remove(key).is_some(),
+            Kind::Service => self.services.remove(key).is_some(),
+        }
+    }
+}
+
+/// A Service port by name or by number.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum PortRef {
+    /// The port's name.
+    Name(Arc<str>),
+    /// The port's number, 1 to 65535.
+    Number(u16),
+}
+
+/// The name, or the number.
+impl fmt::Display for PortRef {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(name) => formatter.write_str(name),
+            Self::Number(number) => write!(formatter, "{number}"),
+        }
+    }
+}
+
+/// One `--map NS/SVC[:PORT]=HOST:PORT`: the endpoints of a Service are replaced by one address.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ServiceMap {
+    /// The Service's namespace.
+    pub namespace: Arc<str>,
+    /// The Service's name; the Service need not exist.
+    pub service: Arc<str>,
+    /// The Service port; none: all of them. A map with a port goes before one without.
+    pub port: Option<PortRef>,
+    /// Where requests go; loopback is allowed here, whatever [`Options::allow_local_endpoints`] says.
+    pub address: SocketAddr,
+}
+
+/// The operator's settings that compiling depends on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// `--ingress-class`: when not empty, exactly these classes are served, whatever their controller.
+    pub ingress_classes: Vec<String>,
+    /// `--default-tls-secret`: the certificate where nothing matches; may lie in any namespace.
+    pub default_tls_secret: Option<Key>,
+    /// `--map`, in the order given; the first that fits is used.
+    pub maps: Vec<ServiceMap>,
+    /// Whether endpoints may be loopback or link-local addresses.
+    pub allow_local_endpoints: bool,
+    /// The time of this compile, Unix seconds: for expired and expiring certificates.
+    pub now_unix_s: i64,
+}
