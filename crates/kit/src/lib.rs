@@ -8,5 +8,9 @@
 //! Start from [`metrics::Registry`].
 
 pub mod access_log;
+pub mod admin;
+pub mod backoff;
 pub mod clock;
 pub mod metrics;
+pub mod tasks;
+pub mod telemetry;

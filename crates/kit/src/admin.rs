@@ -1,0 +1,145 @@
+//! The admin server: probes, metrics and JSON views, on the control runtime.
+//!
+//! What it is: an [`AdminServer`] for a set of addresses with the [`Routes`] it serves, and the [`Probe`] that the
+//! process keeps up to date.
+//!
+//! What it is not: it changes nothing; every route is GET (and HEAD). JSON views tell what is configured, so they
+//! answer only to a `Host` that is an IP address or `localhost`: a web page cannot read them through its visitor's
+//! browser by pointing its own name at 127.0.0.1.
+
+mod probe;
+mod respond;
+
+use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
+
+use hyper::{server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+    task::JoinSet,
+};
+
+pub use probe::{Heartbeat, Probe};
+pub use respond::Routes;
+
+/// How long a client may take to send a request's head, also on a kept-alive connection.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a connection may live.
+const CONNECTION_LIFETIME: Duration = Duration::from_mins(5);
+/// The buffer of a connection, and so the largest head.
+const BUFFER_BYTES: usize = 16 * 1024;
+/// Connections served at a time, over all addresses; further ones wait.
+const MAX_CONNECTIONS: usize = 64;
+/// The pause after an accept that failed (no descriptors left).
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Why the server could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum AdminError {
+    /// An address cannot be bound; retryable where another process holds it.
+    #[error("cannot bind the admin address {address}")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// A server that is bound and does not serve yet.
+#[derive(Debug)]
+pub struct AdminServer {
+    listeners: Vec<TcpListener>,
+    routes: Arc<Routes>,
+}
+
+impl AdminServer {
+    /// Binds all addresses; port 0 picks a free one.
+    ///
+    /// # Errors
+    ///
+    /// [`AdminError::Bind`]; none stays bound then.
+    pub async fn bind(addresses: &[SocketAddr], routes: Routes) -> Result<Self, AdminError> {
+        let mut listeners = Vec::with_capacity(addresses.len());
+        for address in addresses {
+            let listener = TcpListener::bind(address).await;
+            listeners.push(listener.map_err(|source| AdminError::Bind {
+                address: *address,
+                source,
+            })?);
+        }
+        Ok(Self {
+            listeners,
+            routes: Arc::new(routes),
+        })
+    }
+
+    /// The addresses with the ports that were picked, in the order of [`AdminServer::bind`].
+    pub fn local_addresses(&self) -> Vec<SocketAddr> {
+        self.listeners
+            .iter()
+            .filter_map(|listener| listener.local_addr().ok())
+            .collect()
+    }
+
+    /// Serves until `stop` is ready, then closes every connection.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancelled, it closes every connection.
+    pub async fn serve(self, stop: impl Future<Output = ()>) {
+        let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let mut accepting = JoinSet::new();
+        for listener in self.listeners {
+            accepting.spawn(accept(listener, Arc::clone(&self.routes), Arc::clone(&permits)));
+        }
+        // Dropping the set aborts the tasks, and with each accept task its connections.
+        stop.await;
+    }
+}
+
+async fn accept(listener: TcpListener, routes: Arc<Routes>, permits: Arc<Semaphore>) {
+    let mut connections = JoinSet::new();
+    loop {
+        let Ok(permit) = Arc::clone(&permits).acquire_owned().await else {
+            return;
+        };
+        // Forget those that ended.
+        while connections.try_join_next().is_some() {}
+        match listener.accept().await {
+            Ok((stream, _peer)) => {
+                let routes = Arc::clone(&routes);
+                connections.spawn(async move {
+                    // The lifetime ends a client that stopped reading, too.
+                    drop(tokio::time::timeout(CONNECTION_LIFETIME, connection(stream, routes)).await);
+                    drop(permit);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept on the admin address");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn connection(stream: TcpStream, routes: Arc<Routes>) {
+    let service = service_fn(move |request| {
+        let routes = Arc::clone(&routes);
+        async move { Ok::<_, Infallible>(routes.respond(&request).await) }
+    });
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_buf_size(BUFFER_BYTES)
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+    if let Err(error) = served {
+        tracing::debug!(%error, "an admin connection ended");
+    }
+}
+
+#[cfg(test)]
+mod tests;
