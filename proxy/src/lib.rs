@@ -1,6 +1,39 @@
 //! The data plane: listeners, TLS, request spine, balancing; holds no Kubernetes credential.
+//!
+//! What it is: one OS thread per core, each with its own runtime, sockets, connections and pools; a control side that
+//! applies deltas of the IR by swapping pointers.
+//!
+//! What it is not: it reads no Kubernetes object and no manifest.
+//!
+//! Start from [`start`].
 
+mod admission;
+mod body;
+mod connection;
+mod connection_state;
+mod control;
+mod drain;
+mod exchange;
+mod http_server;
+mod listener;
+mod observe;
+mod pool;
+mod proxy;
+mod respond;
+mod spine;
+mod tables;
+mod tunnel;
+mod views;
+mod watch;
+mod worker;
+
+pub mod balance;
+pub mod config;
 pub mod edge;
 pub mod proxy_protocol;
+pub mod reason;
 pub mod tls;
 pub mod upstream;
+
+pub use proxy::{Addresses, ProxyHandle, StartError, start};
+pub use tables::Applied;

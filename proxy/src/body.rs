@@ -1,0 +1,246 @@
+//! The two bodies of an exchange: what the client sends, and what it gets.
+
+use std::{
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use propylon_model::RoutePolicy;
+use thiserror::Error;
+
+use crate::{
+    config::millis,
+    exchange::{Exchange, ExchangeGuard},
+    reason::Reason,
+    upstream::UpstreamBody,
+};
+
+/// The client's body on its way upstream: progress moves the deadline of the response, silence has a deadline of its own.
+pub(crate) struct ClientBody {
+    incoming: Incoming,
+    exchange: Rc<Exchange>,
+    body_idle_ms: u64,
+    response_ms: u64,
+}
+
+impl ClientBody {
+    pub(crate) fn new(incoming: Incoming, exchange: &Rc<Exchange>, spans: &Spans) -> Self {
+        Self {
+            incoming,
+            exchange: Rc::clone(exchange),
+            body_idle_ms: spans.body_idle_ms,
+            response_ms: spans.response_ms,
+        }
+    }
+}
+
+impl Body for ClientBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.incoming).poll_frame(context);
+        let exchange = &this.exchange;
+        match &polled {
+            Poll::Pending => exchange
+                .watch
+                .arm(exchange.in_ms(this.body_idle_ms), Reason::RequestBodyTimeout),
+            Poll::Ready(frame) => {
+                exchange
+                    .watch
+                    .arm(exchange.in_ms(this.response_ms), Reason::ResponseTimeout);
+                let bytes = frame
+                    .as_ref()
+                    .and_then(|frame| frame.as_ref().ok())
+                    .and_then(Frame::data_ref)
+                    .map_or(0, Bytes::len);
+                exchange.request_bytes.set(exchange.request_bytes.get() + bytes as u64);
+            }
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}
+
+/// The time spans of an exchange, in milliseconds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Spans {
+    pub(crate) connect_ms: u64,
+    pub(crate) response_ms: u64,
+    pub(crate) response_idle_ms: u64,
+    pub(crate) body_idle_ms: u64,
+    pub(crate) tunnel_idle_ms: u64,
+}
+
+impl Spans {
+    /// The spans of a rule; a gRPC stream may be silent in both directions as long as a tunnel.
+    pub(crate) fn new(policy: &RoutePolicy, body_idle_ms: u64, grpc: bool) -> Self {
+        let tunnel_idle_ms = millis(policy.tunnel_idle_timeout);
+        let stream = |span_ms| if grpc { tunnel_idle_ms } else { span_ms };
+        Self {
+            connect_ms: millis(policy.connect_timeout),
+            response_ms: stream(millis(policy.response_timeout)),
+            response_idle_ms: stream(millis(policy.response_idle_timeout)),
+            body_idle_ms: stream(body_idle_ms),
+            tunnel_idle_ms,
+        }
+    }
+}
+
+/// What the client gets: one concrete type for all responses.
+pub(crate) struct ResponseBody {
+    inner: Inner,
+    /// Ends the exchange when the body is dropped.
+    guard: Option<ExchangeGuard>,
+}
+
+enum Inner {
+    Empty,
+    Full(Bytes),
+    Upstream {
+        body: UpstreamBody<ClientBody>,
+        idle_ms: u64,
+        stall_ms: u64,
+    },
+}
+
+/// The response ends here, visibly unfinished.
+#[derive(Clone, Copy, Debug, Error)]
+#[error("response aborted: {}", .0.code())]
+pub(crate) struct Aborted(pub(crate) Reason);
+
+impl ResponseBody {
+    pub(crate) fn empty(guard: ExchangeGuard) -> Self {
+        Self {
+            inner: Inner::Empty,
+            guard: Some(guard),
+        }
+    }
+
+    pub(crate) fn full(bytes: Bytes, guard: ExchangeGuard) -> Self {
+        Self {
+            inner: Inner::Full(bytes),
+            guard: Some(guard),
+        }
+    }
+
+    pub(crate) fn upstream(body: UpstreamBody<ClientBody>, spans: &Spans, guard: ExchangeGuard) -> Self {
+        let stall_ms = guard.exchange().worker.shared.config.deadlines.write_stall_ms;
+        Self {
+            inner: Inner::Upstream {
+                body,
+                idle_ms: spans.response_idle_ms,
+                stall_ms,
+            },
+            guard: Some(guard),
+        }
+    }
+
+    /// A body whose exchange goes on elsewhere (in a tunnel).
+    pub(crate) fn detached() -> Self {
+        Self {
+            inner: Inner::Empty,
+            guard: None,
+        }
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = Aborted;
+
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Aborted>>> {
+        let this = self.get_mut();
+        match &mut this.inner {
+            Inner::Empty => Poll::Ready(None),
+            Inner::Full(bytes) => {
+                let bytes = std::mem::take(bytes);
+                this.inner = Inner::Empty;
+                Poll::Ready(Some(Ok(Frame::data(bytes))))
+            }
+            Inner::Upstream {
+                body,
+                idle_ms,
+                stall_ms,
+            } => match &this.guard {
+                Some(guard) => poll_upstream(body, guard.exchange(), (*idle_ms, *stall_ms), context),
+                None => Poll::Ready(None),
+            },
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.inner {
+            Inner::Empty => true,
+            Inner::Full(bytes) => bytes.is_empty(),
+            Inner::Upstream { body, .. } => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.inner {
+            Inner::Empty => SizeHint::with_exact(0),
+            Inner::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Inner::Upstream { body, .. } => body.size_hint(),
+        }
+    }
+}
+
+impl Drop for ResponseBody {
+    fn drop(&mut self) {
+        if let Some(guard) = &self.guard {
+            guard
+                .exchange()
+                .complete
+                .set(self.is_end_stream() || guard.exchange().complete.get());
+        }
+    }
+}
+
+fn poll_upstream(
+    body: &mut UpstreamBody<ClientBody>,
+    exchange: &Rc<Exchange>,
+    (idle_ms, stall_ms): (u64, u64),
+    context: &mut Context<'_>,
+) -> Poll<Option<Result<Frame<Bytes>, Aborted>>> {
+    if let Some(reason) = exchange.watch.fired() {
+        exchange.note(reason);
+        return Poll::Ready(Some(Err(Aborted(reason))));
+    }
+    match Pin::new(body).poll_frame(context) {
+        Poll::Pending => {
+            exchange.watch.arm(exchange.in_ms(idle_ms), Reason::ResponseIdle);
+            exchange.watch.register(context);
+            Poll::Pending
+        }
+        Poll::Ready(Some(Ok(frame))) => {
+            let bytes = frame.data_ref().map_or(0, Bytes::len);
+            exchange
+                .response_bytes
+                .set(exchange.response_bytes.get() + bytes as u64);
+            exchange.watch.arm(exchange.in_ms(stall_ms), Reason::ClientStalled);
+            Poll::Ready(Some(Ok(frame)))
+        }
+        Poll::Ready(Some(Err(error))) => {
+            tracing::debug!(%error, upstream = ?exchange.upstream.address.get(), "response body failed");
+            exchange.note(Reason::ResponseIncomplete);
+            Poll::Ready(Some(Err(Aborted(Reason::ResponseIncomplete))))
+        }
+        Poll::Ready(None) => {
+            exchange.complete.set(true);
+            Poll::Ready(None)
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! The order in which a proxy stops (`reliability.md` B5): announce, stop accepting, finish, end.
+
+use std::{sync::atomic::Ordering, time::Duration};
+
+use tokio::time::sleep;
+
+use crate::worker::{Shared, Stage};
+
+/// Walks through the stages; workers follow within one sweep and end by themselves when they have nothing left.
+pub(crate) async fn drain(shared: &Shared, accept_grace: Duration) {
+    enter(shared, Stage::Announced);
+    tracing::info!(grace = ?accept_grace, "draining: readiness fails, new connections are still served");
+    sleep(accept_grace).await;
+    enter(shared, Stage::Closing);
+    tracing::info!(timeout = ?shared.config.drain_timeout, "draining: listeners closed, requests in flight finish");
+    sleep(shared.config.drain_timeout).await;
+    enter(shared, Stage::Aborting);
+    tracing::warn!(
+        connections = shared.connections.load(Ordering::Relaxed),
+        "the drain deadline passed; ending what is left"
+    );
+}
+
+fn enter(shared: &Shared, stage: Stage) {
+    shared.stage.fetch_max(stage as u8, Ordering::AcqRel);
+}

@@ -1,0 +1,138 @@
+//! One request and its response, from the head to the last byte: what deadlines, metrics and the access log need to know.
+
+use std::{
+    cell::{Cell, RefCell},
+    net::{IpAddr, SocketAddr},
+    rc::Rc,
+    sync::Arc,
+};
+
+use http::{HeaderValue, request::Parts};
+use propylon_kit::{
+    clock::{self, Monotonic},
+    metrics::{RouteLabels, RouteSeries},
+};
+
+use crate::{connection_state::ConnectionState, pool::LocalEndpoint, reason::Reason, watch::Watch, worker::Worker};
+
+/// A request in flight; shared by the service, the two bodies and the sweep of its worker.
+pub(crate) struct Exchange {
+    pub(crate) worker: Rc<Worker>,
+    pub(crate) connection: Rc<ConnectionState>,
+    pub(crate) watch: Watch,
+    pub(crate) parts: Parts,
+    pub(crate) started: Monotonic,
+    pub(crate) request_id: u128,
+    /// The `X-Request-ID` of a trusted peer, where it is kept.
+    pub(crate) kept_request_id: Cell<Option<HeaderValue>>,
+    /// The client's address, once it is known.
+    pub(crate) client: Cell<Option<IpAddr>>,
+    /// Size of the request head, about.
+    pub(crate) head_bytes: Cell<u32>,
+    slot: Cell<usize>,
+    /// The rule that was found.
+    pub(crate) matched: RefCell<Option<Matched>>,
+    /// The endpoint that is counted as busy with this exchange.
+    lease: RefCell<Option<Rc<LocalEndpoint>>>,
+    pub(crate) status: Cell<u16>,
+    pub(crate) reason: Cell<Option<Reason>>,
+    pub(crate) complete: Cell<bool>,
+    pub(crate) request_bytes: Cell<u64>,
+    pub(crate) response_bytes: Cell<u64>,
+    pub(crate) upstream: Upstream,
+}
+
+/// The rule that a request was matched with: its series and its labels.
+pub(crate) struct Matched {
+    pub(crate) series: RouteSeries,
+    pub(crate) labels: Arc<RouteLabels>,
+    pub(crate) port: u16,
+}
+
+/// What is known of the upstream side.
+#[derive(Default)]
+pub(crate) struct Upstream {
+    pub(crate) address: Cell<Option<SocketAddr>>,
+    pub(crate) status: Cell<u16>,
+    pub(crate) attempts: Cell<u8>,
+    /// When the last attempt began.
+    pub(crate) sent: Cell<Option<Monotonic>>,
+    pub(crate) connect_us: Cell<Option<u64>>,
+    pub(crate) first_byte_us: Cell<Option<u64>>,
+}
+
+impl Exchange {
+    /// Begins an exchange and puts it under the worker's sweep.
+    pub(crate) fn begin(worker: &Rc<Worker>, connection: &Rc<ConnectionState>, parts: Parts) -> ExchangeGuard {
+        crate::observe::began(worker, connection);
+        connection.begin_request();
+        let exchange = Rc::new(Self {
+            worker: Rc::clone(worker),
+            connection: Rc::clone(connection),
+            watch: Watch::default(),
+            parts,
+            started: clock::now(),
+            request_id: worker.random_u128(),
+            kept_request_id: Cell::new(None),
+            client: Cell::new(None),
+            head_bytes: Cell::new(0),
+            slot: Cell::new(0),
+            matched: RefCell::new(None),
+            lease: RefCell::new(None),
+            status: Cell::new(0),
+            reason: Cell::new(None),
+            complete: Cell::new(false),
+            request_bytes: Cell::new(0),
+            response_bytes: Cell::new(0),
+            upstream: Upstream::default(),
+        });
+        exchange.slot.set(worker.enlist(&exchange));
+        ExchangeGuard(exchange)
+    }
+
+    /// Counts the endpoint as busy until the exchange ends or another is leased.
+    pub(crate) fn lease(&self, endpoint: &Rc<LocalEndpoint>) {
+        self.release();
+        endpoint.active.set(endpoint.active.get() + 1);
+        self.upstream.address.set(Some(endpoint.address));
+        self.lease.replace(Some(Rc::clone(endpoint)));
+    }
+
+    /// Ends the lease.
+    pub(crate) fn release(&self) {
+        if let Some(endpoint) = self.lease.take() {
+            endpoint.active.set(endpoint.active.get().saturating_sub(1));
+        }
+    }
+
+    /// The coarse time plus a span, for deadlines.
+    pub(crate) fn in_ms(&self, span_ms: u64) -> u64 {
+        self.worker.now_ms.get().saturating_add(span_ms)
+    }
+
+    /// Notes why the exchange did not end well; the first reason stays.
+    pub(crate) fn note(&self, reason: Reason) {
+        if self.reason.get().is_none() {
+            self.reason.set(Some(reason));
+        }
+    }
+}
+
+/// Owned by whoever holds the exchange's next step; when it is dropped, the exchange is over.
+pub(crate) struct ExchangeGuard(Rc<Exchange>);
+
+impl ExchangeGuard {
+    pub(crate) fn exchange(&self) -> &Rc<Exchange> {
+        &self.0
+    }
+}
+
+impl Drop for ExchangeGuard {
+    fn drop(&mut self) {
+        let exchange = &self.0;
+        exchange.release();
+        exchange.worker.delist(exchange.slot.get());
+        exchange.connection.end_request();
+        crate::observe::finish(exchange);
+    }
+}

@@ -1,0 +1,228 @@
+//! Pools: stable handles that routes point at, and each worker's own view of them.
+//!
+//! A change of endpoints swaps one pointer and touches neither the route table nor the connections and counts of the
+//! endpoints that stay.
+
+use std::{
+    cell::{Cell, RefCell},
+    net::SocketAddr,
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use propylon_model::{BackendProtocol, Endpoint, EndpointsName, Pool, PoolName};
+
+use crate::{
+    config::millis,
+    upstream::{Alpn, Home, Http1, Http2, TlsConfigError, TlsTransport, Transport},
+};
+
+/// The endpoints of one Service port: a stable handle around a swapped list.
+#[derive(Debug)]
+pub(crate) struct EndpointsHandle {
+    pub(crate) name: EndpointsName,
+    pub(crate) current: ArcSwap<Vec<Endpoint>>,
+}
+
+/// How a pool is spoken to, and its endpoints: what a route points at.
+#[derive(Debug)]
+pub(crate) struct PoolHandle {
+    pub(crate) id: u32,
+    pub(crate) name: PoolName,
+    pub(crate) spec: Arc<Pool>,
+    /// How to connect; an error where the TLS settings are not usable.
+    pub(crate) transport: Result<Transport, TlsConfigError>,
+    /// How to connect for an upgrade: HTTP/1.1 only.
+    pub(crate) upgrade_transport: Result<Transport, TlsConfigError>,
+    pub(crate) endpoints: Arc<EndpointsHandle>,
+    /// Set when no table names the pool any more; workers then forget it.
+    pub(crate) retired: AtomicBool,
+}
+
+impl PoolHandle {
+    pub(crate) fn new(id: u32, name: PoolName, spec: Arc<Pool>, endpoints: Arc<EndpointsHandle>) -> Self {
+        let tls = |alpn| TlsTransport::new(&spec.tls, alpn).map(|tls| Transport::Tls(Arc::new(tls)));
+        let (transport, upgrade_transport) = match spec.protocol {
+            BackendProtocol::H2c => (Ok(Transport::H2c), Ok(Transport::Http1)),
+            BackendProtocol::Http1 => (Ok(Transport::Http1), Ok(Transport::Http1)),
+            BackendProtocol::Https => (tls(Alpn::Http2OrHttp1), tls(Alpn::Http1)),
+            BackendProtocol::Wss => (tls(Alpn::Http1), tls(Alpn::Http1)),
+        };
+        Self {
+            id,
+            name,
+            spec,
+            transport,
+            upgrade_transport,
+            endpoints,
+            retired: AtomicBool::new(false),
+        }
+    }
+}
+
+/// One worker's view of a pool.
+pub(crate) struct LocalPool {
+    pub(crate) handle: Arc<PoolHandle>,
+    seen: RefCell<Arc<Vec<Endpoint>>>,
+    endpoints: RefCell<Rc<[Rc<LocalEndpoint>]>>,
+}
+
+/// One worker's view of an endpoint: its load and its idle connections.
+pub(crate) struct LocalEndpoint {
+    pub(crate) address: SocketAddr,
+    /// Requests in flight from this worker.
+    pub(crate) active: Cell<u32>,
+    /// Whether the endpoint left the pool: nothing is kept for it.
+    gone: Cell<bool>,
+    idle: RefCell<Vec<IdleConnection>>,
+    http2: RefCell<Option<Http2>>,
+    now_ms: Rc<Cell<u64>>,
+}
+
+struct IdleConnection {
+    connection: Box<Http1>,
+    until_ms: u64,
+}
+
+impl LocalPool {
+    pub(crate) fn new(handle: Arc<PoolHandle>, now_ms: &Rc<Cell<u64>>) -> Self {
+        let seen = handle.endpoints.current.load_full();
+        let endpoints = seen
+            .iter()
+            .map(|endpoint| Rc::new(LocalEndpoint::new(endpoint.address, now_ms)))
+            .collect();
+        Self {
+            handle,
+            seen: RefCell::new(seen),
+            endpoints: RefCell::new(endpoints),
+        }
+    }
+
+    /// The present endpoints; those that stay keep their connections and counts.
+    ///
+    /// # Cost
+    /// One atomic load, and linear in the endpoints after a change.
+    pub(crate) fn endpoints(&self, now_ms: &Rc<Cell<u64>>) -> Rc<[Rc<LocalEndpoint>]> {
+        self.refresh(now_ms);
+        Rc::clone(&self.endpoints.borrow())
+    }
+
+    /// Takes over a changed list, if there is one, and closes idle connections that are due.
+    pub(crate) fn sweep(&self, now_ms: &Rc<Cell<u64>>) {
+        self.refresh(now_ms);
+        for endpoint in self.endpoints.borrow().iter() {
+            endpoint.sweep();
+        }
+    }
+
+    fn refresh(&self, now_ms: &Rc<Cell<u64>>) {
+        let current = self.handle.endpoints.current.load();
+        if Arc::ptr_eq(&current, &self.seen.borrow()) {
+            return;
+        }
+        let before = Rc::clone(&self.endpoints.borrow());
+        let kept = |address: SocketAddr| {
+            before
+                .iter()
+                .find(|endpoint| endpoint.address == address)
+                .map(Rc::clone)
+        };
+        let after: Rc<[Rc<LocalEndpoint>]> = current
+            .iter()
+            .map(|endpoint| {
+                kept(endpoint.address).unwrap_or_else(|| Rc::new(LocalEndpoint::new(endpoint.address, now_ms)))
+            })
+            .collect();
+        for endpoint in before
+            .iter()
+            .filter(|endpoint| !after.iter().any(|now| Rc::ptr_eq(now, endpoint)))
+        {
+            endpoint.leave();
+        }
+        self.endpoints.replace(after);
+        self.seen.replace(Arc::clone(&current));
+    }
+}
+
+impl LocalEndpoint {
+    fn new(address: SocketAddr, now_ms: &Rc<Cell<u64>>) -> Self {
+        Self {
+            address,
+            active: Cell::new(0),
+            gone: Cell::new(false),
+            idle: RefCell::default(),
+            http2: RefCell::default(),
+            now_ms: Rc::clone(now_ms),
+        }
+    }
+
+    /// The connection that was used last and is still good.
+    pub(crate) fn take_idle(&self) -> Option<Box<Http1>> {
+        loop {
+            let mut idle = self.idle.borrow_mut().pop()?;
+            if idle.until_ms > self.now_ms.get() && idle.connection.is_reusable() {
+                return Some(idle.connection);
+            }
+        }
+    }
+
+    /// The shared HTTP/2 connection, while it takes new streams.
+    pub(crate) fn http2(&self) -> Option<Http2> {
+        let mut slot = self.http2.borrow_mut();
+        if slot.as_ref().is_some_and(|connection| !connection.is_usable()) {
+            *slot = None;
+        }
+        slot.clone()
+    }
+
+    /// Shares an HTTP/2 connection with later requests.
+    pub(crate) fn keep_http2(&self, connection: &Http2) {
+        if !self.gone.get() {
+            self.http2.replace(Some(connection.clone()));
+        }
+    }
+
+    /// Forgets the idle connections: after one of them turned out dead, the others are likely so too.
+    pub(crate) fn drop_idle(&self) {
+        self.idle.borrow_mut().clear();
+    }
+
+    fn leave(&self) {
+        self.gone.set(true);
+        self.idle.borrow_mut().clear();
+        self.http2.replace(None);
+    }
+
+    fn sweep(&self) {
+        let now = self.now_ms.get();
+        self.idle.borrow_mut().retain(|idle| idle.until_ms > now);
+    }
+}
+
+impl Home for LocalEndpoint {
+    fn put_back(&self, connection: Box<Http1>, keep_alive: Option<Duration>) {
+        if self.gone.get() {
+            return;
+        }
+        let limit = keep_alive.map_or(IDLE, |announced| announced.saturating_sub(MARGIN).min(IDLE_MOST));
+        let until_ms = self.now_ms.get() + millis(limit);
+        self.idle.borrow_mut().push(IdleConnection { connection, until_ms });
+    }
+}
+
+/// A retired handle is forgotten by the workers.
+pub(crate) fn is_retired(pool: &LocalPool) -> bool {
+    pool.handle.retired.load(Ordering::Relaxed)
+}
+
+/// How long an idle upstream connection is kept where the endpoint does not say (`reliability.md` B3).
+const IDLE: Duration = Duration::from_secs(4);
+/// The longest that `Keep-Alive: timeout` is believed.
+const IDLE_MOST: Duration = Duration::from_mins(1);
+/// How much earlier than announced we stop to use a connection.
+const MARGIN: Duration = Duration::from_secs(1);

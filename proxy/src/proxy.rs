@@ -1,0 +1,329 @@
+//! Starting, feeding and stopping a proxy.
+
+use std::{
+    io,
+    net::SocketAddr,
+    rc::Rc,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU8, AtomicU16, AtomicUsize},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use propylon_kit::{
+    access_log::{AccessLog, AccessLogConfig, AccessLogError, Destination, Format, LogBuffer},
+    admin::{AdminError, Heartbeat, Probe},
+    clock,
+    metrics::{ApplyResult, Registry, RegistryConfig},
+};
+use propylon_model::{Delta, Resources};
+use thiserror::Error;
+use tokio::{net::TcpListener, sync::mpsc, task::spawn_local, time::interval};
+
+use crate::{
+    admission::PerClient,
+    config::{Config, LogFormat, LogTarget},
+    control,
+    edge::{Scheme, TrustedProxies},
+    listener::{self, Bound, accept_loop},
+    observe::Listeners,
+    reason::Reason,
+    spine::RETRY_REASONS,
+    tables::{Applied, Applier},
+    tls::{ContextError, TlsAcceptor, TlsContext},
+    views,
+    worker::{SWEEP, Shared, Stage, Worker},
+};
+
+/// Why a proxy did not start; not retryable without a change, the message names what to change.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// The access log cannot be opened.
+    #[error("--access-log: {0}")]
+    AccessLog(#[source] AccessLogError),
+    /// The admin or status address cannot be listened on.
+    #[error("--{flag} {address}: {source}; choose another address with --{flag}, or stop the program that uses it")]
+    Admin {
+        /// The flag that gave the address.
+        flag: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: AdminError,
+    },
+    /// An address cannot be listened on.
+    #[error("--{flag} {address}: {source}; choose another address with --{flag}, or stop the program that uses it")]
+    Bind {
+        /// The flag that gave the address.
+        flag: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// A thread or runtime cannot be made.
+    #[error("cannot start a thread: {0}")]
+    Thread(#[source] io::Error),
+    /// The self-signed certificate cannot be made.
+    #[error("cannot make the self-signed certificate: {0}")]
+    SelfSigned(#[source] ContextError),
+}
+
+/// A running proxy. Dropping it does not stop it; see [`ProxyHandle::drain`] and [`ProxyHandle::join`].
+pub struct ProxyHandle {
+    applier: Arc<Mutex<Applier>>,
+    registry: Arc<Registry>,
+    probe: Arc<Probe>,
+    log: AccessLog,
+    drain: mpsc::Sender<Duration>,
+    workers: Vec<JoinHandle<()>>,
+    addresses: Addresses,
+}
+
+/// The addresses that a proxy listens on, with the ports that were chosen for port 0.
+#[derive(Clone, Debug, Default)]
+pub struct Addresses {
+    /// Plain HTTP.
+    pub http: Vec<SocketAddr>,
+    /// HTTPS.
+    pub https: Vec<SocketAddr>,
+    /// The admin listener.
+    pub admin: Option<SocketAddr>,
+}
+
+/// Starts a proxy with empty tables: it answers 404 until the first [`ProxyHandle::apply`], and is not ready before.
+///
+/// # Errors
+/// When an address is in use, the log cannot be opened or a thread cannot be made.
+pub fn start(config: Config) -> Result<ProxyHandle, StartError> {
+    let registry = Arc::new(Registry::new(RegistryConfig {
+        reasons: Reason::CODES,
+        retry_reasons: RETRY_REASONS,
+        max_routes: MAX_SERIES,
+    }));
+    let now_unix_s = i64::try_from(clock::unix_now().as_secs()).unwrap_or(i64::MAX);
+    let context = TlsContext::new(now_unix_s).map_err(StartError::SelfSigned)?;
+    let applier = Applier::new(Arc::clone(&registry), context);
+    let (mut addresses, per_worker) = bind_all(&config)?;
+    let log = open_log(&config)?;
+    log.register(&registry);
+    let probe = Arc::new(Probe::new(STALE_AFTER));
+    let listeners = Listeners {
+        http: registry.listener("http"),
+        https: registry.listener("https"),
+    };
+    let shared = Arc::new(new_shared(config, &applier, &addresses, listeners));
+    let mut workers = Vec::new();
+    for (index, bound) in per_worker.into_iter().enumerate() {
+        workers.push(
+            spawn_worker(
+                index,
+                Arc::clone(&shared),
+                Arc::clone(&registry),
+                (log.buffer(), probe.thread(format!("worker-{index}"))),
+                bound,
+            )
+            .map_err(StartError::Thread)?,
+        );
+    }
+    let applier = Arc::new(Mutex::new(applier));
+    let (drain, commands) = mpsc::channel(4);
+    views::register(&applier, &registry);
+    let parts = control::Parts {
+        shared,
+        applier: Arc::clone(&applier),
+        registry: Arc::clone(&registry),
+        probe: Arc::clone(&probe),
+    };
+    addresses.admin = control::spawn(parts, commands)?;
+    probe.set_listeners_bound();
+    Ok(ProxyHandle {
+        applier,
+        registry,
+        probe,
+        log,
+        drain,
+        workers,
+        addresses,
+    })
+}
+
+impl ProxyHandle {
+    /// Applies a change; live on every worker when this returns, for requests that begin later.
+    ///
+    /// # Cost
+    /// Proportional to the change.
+    pub fn apply(&self, delta: &Delta) -> Applied {
+        let began = clock::now();
+        let applied = lock(&self.applier).apply(delta);
+        let control = self.registry.control();
+        control.record_compile(began.elapsed());
+        control.record_apply(ApplyResult::Applied);
+        control.set_snapshot_generation(applied.generation);
+        self.probe.set_tables_applied();
+        self.probe.set_started();
+        applied
+    }
+
+    /// A copy of what is live.
+    pub fn resources(&self) -> Resources {
+        lock(&self.applier).resources().clone()
+    }
+
+    /// Where it listens.
+    pub fn addresses(&self) -> &Addresses {
+        &self.addresses
+    }
+
+    /// The metrics, for what the control side counts itself.
+    pub fn registry(&self) -> &Arc<Registry> {
+        &self.registry
+    }
+
+    /// Begins to stop: readiness fails at once, new connections are served for `accept_grace`, requests in flight finish
+    /// within `--drain-timeout`. A second call changes nothing.
+    pub fn drain(&self, accept_grace: Duration) {
+        if self.drain.try_send(accept_grace).is_err() {
+            tracing::debug!("already draining");
+        }
+    }
+
+    /// Opens the access log anew, after it was renamed.
+    pub fn reopen_access_log(&self) {
+        self.log.reopen();
+    }
+
+    /// Waits until every worker has ended, and writes what the log still holds.
+    pub fn join(self) {
+        for worker in self.workers {
+            if worker.join().is_err() {
+                tracing::error!("a worker ended in a panic");
+            }
+        }
+        if let Err(error) = self.log.shutdown(Duration::from_secs(5)) {
+            tracing::warn!(%error, "access log");
+        }
+    }
+}
+
+fn new_shared(config: Config, applier: &Applier, addresses: &Addresses, listeners: Listeners) -> Shared {
+    let live = applier.live();
+    let https_port = config
+        .https_public_port
+        .or_else(|| addresses.https.first().map(SocketAddr::port))
+        .unwrap_or(443);
+    Shared {
+        tls: TlsAcceptor::new(Arc::clone(&live.certificates)),
+        live,
+        listeners,
+        trusted: TrustedProxies::new(config.trusted_proxies.iter().copied()),
+        stage: AtomicU8::new(Stage::Running as u8),
+        connections: AtomicUsize::new(0),
+        per_client: config.limits.max_connections_per_client.map(PerClient::new),
+        https_public_port: AtomicU16::new(https_port),
+        config,
+    }
+}
+
+fn bind_all(config: &Config) -> Result<(Addresses, Vec<Vec<Bound>>), StartError> {
+    let mut addresses = Addresses::default();
+    let mut per_worker: Vec<Vec<Bound>> = (0..config.workers).map(|_| Vec::new()).collect();
+    for (flag, scheme, list) in [
+        ("http", Scheme::Http, &config.http),
+        ("https", Scheme::Https, &config.https),
+    ] {
+        for address in list {
+            let bind_error = |source| StartError::Bind {
+                flag,
+                address: *address,
+                source,
+            };
+            let bound = listener::bind(*address, scheme, config.workers).map_err(bind_error)?;
+            let local = bound
+                .first()
+                .and_then(|bound| bound.socket.local_addr().ok())
+                .unwrap_or(*address);
+            match scheme {
+                Scheme::Http => addresses.http.push(local),
+                Scheme::Https => addresses.https.push(local),
+            }
+            for (worker, bound) in per_worker.iter_mut().zip(bound) {
+                worker.push(bound);
+            }
+        }
+    }
+    Ok((addresses, per_worker))
+}
+
+fn open_log(config: &Config) -> Result<AccessLog, StartError> {
+    let destination = match &config.access_log {
+        LogTarget::File(path) => Destination::File(path.clone()),
+        LogTarget::Off => Destination::Off,
+        LogTarget::Stdout => Destination::Stdout,
+    };
+    let format = match config.access_log_format {
+        LogFormat::Json => Format::Json,
+        LogFormat::Upstreaminfo => Format::Upstreaminfo,
+    };
+    AccessLog::start(&AccessLogConfig::new(destination, format)).map_err(StartError::AccessLog)
+}
+
+fn spawn_worker(
+    index: usize,
+    shared: Arc<Shared>,
+    registry: Arc<Registry>,
+    (log, heartbeat): (LogBuffer, Heartbeat),
+    bound: Vec<Bound>,
+) -> io::Result<JoinHandle<()>> {
+    thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build_local(tokio::runtime::LocalOptions::default());
+        match runtime {
+            Ok(runtime) => runtime.block_on(run_worker(
+                Rc::new(Worker::new(shared, registry.worker(), log)),
+                heartbeat,
+                bound,
+            )),
+            Err(error) => tracing::error!(%error, "cannot make the runtime of a worker"),
+        }
+    })
+}
+
+async fn run_worker(worker: Rc<Worker>, heartbeat: Heartbeat, bound: Vec<Bound>) {
+    for bound in bound {
+        match TcpListener::from_std(bound.socket) {
+            Ok(listener) => drop(spawn_local(accept_loop(Rc::clone(&worker), listener, bound.scheme))),
+            Err(error) => tracing::error!(%error, "cannot listen"),
+        }
+    }
+    let mut ticks = interval(SWEEP);
+    let mut aborting = 0;
+    loop {
+        ticks.tick().await;
+        worker.sweep();
+        heartbeat.beat();
+        let stage = worker.shared.stage();
+        aborting += u32::from(stage == Stage::Aborting);
+        if (stage >= Stage::Closing
+            && worker.is_empty()
+            && worker.shared.connections.load(std::sync::atomic::Ordering::Relaxed) == 0)
+            || aborting > 3
+        {
+            worker.sweep();
+            return;
+        }
+    }
+}
+
+/// Locks the control side; a panic while building a table keeps the old one, so the lock is never given up.
+pub(crate) fn lock(applier: &Mutex<Applier>) -> MutexGuard<'_, Applier> {
+    applier.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Most route series in metrics; further routes are counted under `__other__`.
+const MAX_SERIES: usize = 10_000;
+/// Without a sign of life for this long, a worker makes the process not alive.
+const STALE_AFTER: Duration = Duration::from_secs(30);

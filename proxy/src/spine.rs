@@ -1,0 +1,177 @@
+//! The request spine: normalise, route, filters, forward. Each stage is a plain function; an error of any of them becomes
+//! a response in exactly one place.
+
+mod forward;
+mod normalise;
+mod retry;
+mod upgrade;
+
+use std::{convert::Infallible, panic::AssertUnwindSafe, rc::Rc};
+
+use futures_util::FutureExt;
+use http::{HeaderValue, Method, Request, Response, header};
+use hyper::{body::Incoming, upgrade::OnUpgrade};
+use propylon_model::{Action, Refusal};
+use propylon_routing::{Found, Route};
+
+pub(crate) use self::forward::RETRY_REASONS;
+use self::normalise::{Normalised, normalise};
+use crate::{
+    body::ResponseBody,
+    connection_state::ConnectionState,
+    edge::Scheme,
+    exchange::{Exchange, ExchangeGuard, Matched},
+    reason::Reason,
+    respond::{ProxyError, respond},
+    tables::Target,
+    worker::{Stage, Worker},
+};
+
+/// What a stage passes on: the answer with its exchange, or the error with its exchange.
+type Answer = Result<Response<ResponseBody>, (ProxyError, ExchangeGuard)>;
+
+/// Answers one request.
+pub(crate) async fn serve(
+    worker: Rc<Worker>,
+    connection: Rc<ConnectionState>,
+    request: Request<Incoming>,
+) -> Result<Response<ResponseBody>, Infallible> {
+    let (mut parts, incoming) = request.into_parts();
+    let upgrade = if parts.method == Method::CONNECT {
+        parts.extensions.remove::<OnUpgrade>()
+    } else {
+        None
+    };
+    let guard = Exchange::begin(&worker, &connection, parts);
+    let exchange = Rc::clone(guard.exchange());
+    let mut response = match AssertUnwindSafe(stages(&exchange, guard, incoming, upgrade))
+        .catch_unwind()
+        .await
+    {
+        Ok(Ok(response)) => response,
+        Ok(Err((error, guard))) => respond(&error, guard),
+        Err(_) => {
+            worker.metrics.panic();
+            // The guard of the exchange went with the panic: this answer stands on its own.
+            let mut response = Response::new(ResponseBody::detached());
+            *response.status_mut() = Reason::InternalError.status();
+            response
+        }
+    };
+    if worker.shared.stage() != Stage::Running
+        && !connection.http2.get()
+        && response.status() != http::StatusCode::SWITCHING_PROTOCOLS
+    {
+        response
+            .headers_mut()
+            .insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    Ok(response)
+}
+
+async fn stages(
+    exchange: &Rc<Exchange>,
+    guard: ExchangeGuard,
+    incoming: Incoming,
+    upgrade: Option<OnUpgrade>,
+) -> Answer {
+    let request = match normalise(exchange) {
+        Ok(request) => request,
+        Err(error) => return Err((error, guard)),
+    };
+    // The tables are pinned once, for the whole request.
+    let tables = exchange.worker.tables();
+    let route = match tables.routes.find(request.host(), &request.path) {
+        Found::Route(route) => route,
+        other => return Err((not_found(&other), guard)),
+    };
+    note_match(exchange, route);
+    if let Err(error) = filters(exchange, route, &request) {
+        return Err((error, guard));
+    }
+    forward::forward(exchange, guard, (route, &request), (incoming, upgrade)).await
+}
+
+fn not_found(found: &Found<'_, Target>) -> ProxyError {
+    match found {
+        Found::NoHost => ProxyError::new(Reason::RouteNotFoundHost, "no Ingress has a rule for this host"),
+        Found::Ambiguous => ProxyError::new(
+            Reason::PathAmbiguous,
+            "servers may read this path in ways that select different rules",
+        ),
+        Found::NoPath | Found::Route(_) => {
+            ProxyError::new(Reason::RouteNotFoundPath, "the host has rules, but none for this path")
+        }
+    }
+}
+
+fn note_match(exchange: &Exchange, route: &Route<Target>) {
+    let target = &route.target;
+    let series = exchange.worker.metrics.route(target.metrics);
+    series.inflight().inc();
+    let port = target.pool.as_ref().map_or(0, |pool| pool.spec.port);
+    exchange.matched.replace(Some(Matched {
+        series,
+        labels: std::sync::Arc::clone(&target.labels),
+        port,
+    }));
+}
+
+/// What is answered without an endpoint.
+fn filters(exchange: &Exchange, route: &Route<Target>, request: &Normalised<'_>) -> Result<(), ProxyError> {
+    if route.redirect_https && !request.is_https() && !request.path.normal().starts_with(ACME) {
+        return Err(redirect(exchange, request));
+    }
+    if request.max_forwards == Some(0) {
+        return Err(ProxyError::new(Reason::MaxForwards, "answered by the proxy"));
+    }
+    match &route.action {
+        Action::Forward(_) => Ok(()),
+        Action::Refuse(Refusal::BackendNotFound) => {
+            Err(ProxyError::new(Reason::BackendNotFound, "the Service does not exist"))
+        }
+        Action::Refuse(Refusal::BackendPortNotFound) => Err(ProxyError::new(
+            Reason::BackendPortNotFound,
+            "the Service has no such port",
+        )),
+        Action::Refuse(Refusal::RestrictionUnsupported(_)) => Err(ProxyError::new(
+            Reason::RestrictionUnsupported,
+            "the Ingress restricts access in a way that is not supported yet",
+        )),
+    }
+}
+
+/// 308 to the same host, path and query over HTTPS.
+fn redirect(exchange: &Exchange, request: &Normalised<'_>) -> ProxyError {
+    let port = exchange
+        .worker
+        .shared
+        .https_public_port
+        .load(std::sync::atomic::Ordering::Relaxed);
+    let host = request.host();
+    let host = if host.contains(':') && !host.starts_with('[') {
+        format!("[{host}]")
+    } else {
+        host.to_owned()
+    };
+    let target = request.target();
+    let location = match port {
+        443 | 0 => format!("https://{host}{target}"),
+        port => format!("https://{host}:{port}{target}"),
+    };
+    let mut error = ProxyError::new(Reason::RedirectHttps, "");
+    error.location = HeaderValue::from_str(&location).ok();
+    error
+}
+
+/// The scheme of a connection.
+fn scheme(connection: &ConnectionState) -> Scheme {
+    if connection.is_https() {
+        Scheme::Https
+    } else {
+        Scheme::Http
+    }
+}
+
+/// HTTP-01 challenges are never redirected (RFC 8555 8.3).
+const ACME: &str = "/.well-known/acme-challenge/";

@@ -1,0 +1,359 @@
+//! The last stages: pick an endpoint, get a connection, exchange, and repeat where that is safe.
+
+use std::{net::SocketAddr, rc::Rc};
+
+use http::{HeaderName, HeaderValue, Method, Response, header};
+use hyper::{body::Incoming, upgrade::OnUpgrade};
+use propylon_kit::clock;
+use propylon_model::BackendProtocol;
+use propylon_routing::Route;
+
+use super::{
+    Answer,
+    normalise::Normalised,
+    retry::{Failure, may_repeat, reason_of},
+    upgrade,
+};
+use crate::{
+    balance::power_of_two,
+    body::{ClientBody, ResponseBody, Spans},
+    exchange::{Exchange, ExchangeGuard},
+    pool::{LocalEndpoint, LocalPool},
+    reason::Reason,
+    respond::ProxyError,
+    tables::Target,
+    upstream::{self, BodyLength, Connection, Home, PeerTrust, RequestHead, SendError, Transport},
+    worker::Worker,
+};
+
+/// Sends the request to an endpoint of the route's pool and gives its answer.
+pub(super) async fn forward(
+    exchange: &Rc<Exchange>,
+    guard: ExchangeGuard,
+    (route, request): (&Route<Target>, &Normalised<'_>),
+    (incoming, on_upgrade): (Incoming, Option<OnUpgrade>),
+) -> Answer {
+    let Some(handle) = &route.target.pool else {
+        return Err((
+            ProxyError::new(Reason::BackendNotFound, "the rule has no backend"),
+            guard,
+        ));
+    };
+    let spans = Spans::new(
+        &route.policy,
+        exchange.worker.shared.config.deadlines.body_idle_ms,
+        request.facts.grpc,
+    );
+    if let Some(total) = route.policy.request_timeout {
+        exchange.watch.arm_total(exchange.in_ms(crate::config::millis(total)));
+    }
+    let asked = upgrade::Asked::of(exchange, request, on_upgrade.is_some());
+    let fields = ExtraFields::collect(exchange, request);
+    let target = request.target();
+    let extra = fields.slices();
+    let key = asked.websocket_key();
+    let head = RequestHead {
+        method: asked.method(&exchange.parts.method),
+        target: &target,
+        authority: request.authority().as_bytes(),
+        headers: &exchange.parts.headers,
+        peer: if exchange.connection.peer.is_trusted() {
+            PeerTrust::Trusted
+        } else {
+            PeerTrust::Untrusted
+        },
+        body: if asked.is_some() {
+            BodyLength::None
+        } else {
+            body_length(&incoming, request)
+        },
+        te_trailers: request.facts.te_trailers,
+        expect_continue: request.facts.expect_continue,
+        upgrade: asked.field(),
+        websocket_key: key.as_deref(),
+        extra: &extra,
+    };
+    let pool = exchange.worker.local_pool(handle);
+    let attempts = Attempts {
+        exchange,
+        pool: &pool,
+        spans: &spans,
+        head: &head,
+        upgrade: asked.is_some(),
+    };
+    match attempts.run(ClientBody::new(incoming, exchange, &spans)).await {
+        Ok(upstream::Answer::Response(response)) => Ok(answer(response, &spans, guard)),
+        Ok(upstream::Answer::Upgraded(upgraded)) => Ok(asked.accept(*upgraded, &spans, guard, on_upgrade)),
+        Err(error) => Err((error, guard)),
+    }
+}
+
+fn body_length(incoming: &Incoming, request: &Normalised<'_>) -> BodyLength {
+    use http_body::Body as _;
+    match (incoming.is_end_stream(), request.facts.content_length) {
+        (true, Some(_)) => BodyLength::Exact(0),
+        (true, None) => BodyLength::None,
+        (false, _) => incoming
+            .size_hint()
+            .exact()
+            .map_or(BodyLength::Unknown, BodyLength::Exact),
+    }
+}
+
+fn answer(
+    response: Response<upstream::UpstreamBody<ClientBody>>,
+    spans: &Spans,
+    guard: ExchangeGuard,
+) -> Response<ResponseBody> {
+    let exchange = guard.exchange();
+    exchange.status.set(response.status().as_u16());
+    exchange.upstream.status.set(response.status().as_u16());
+    response.map(|body| ResponseBody::upstream(body, spans, guard))
+}
+
+/// The tries of one request.
+struct Attempts<'a> {
+    exchange: &'a Rc<Exchange>,
+    pool: &'a Rc<LocalPool>,
+    spans: &'a Spans,
+    head: &'a RequestHead<'a>,
+    upgrade: bool,
+}
+
+/// A connection with what is known of it.
+struct Acquired {
+    connection: Connection,
+    reused: bool,
+}
+
+impl Attempts<'_> {
+    async fn run(&self, mut body: ClientBody) -> Result<upstream::Answer<ClientBody>, ProxyError> {
+        let mut tried: Vec<SocketAddr> = Vec::new();
+        let mut fresh_only = false;
+        loop {
+            let endpoint = self.pick(&tried)?;
+            self.exchange.lease(&endpoint);
+            self.exchange
+                .upstream
+                .attempts
+                .set(self.exchange.upstream.attempts.get().saturating_add(1));
+            let last = tried.len() >= RETRIES;
+            let acquired = match self.acquire(&endpoint, fresh_only).await {
+                Ok(acquired) => acquired,
+                Err(error) if last || self.exchange.watch.fired() == Some(Reason::RequestTimeout) => return Err(error),
+                Err(_) => {
+                    self.repeat(&mut tried, endpoint.address, CONNECT_FAILURE);
+                    continue;
+                }
+            };
+            let reused = acquired.reused;
+            match self.exchange_on(acquired.connection, &endpoint, body).await? {
+                Ok(answer) => return Ok(answer),
+                Err(error) => {
+                    let failure = Failure {
+                        sent: error.sent,
+                        response_started: error.response_started,
+                        reused,
+                        body_untouched: error.body.is_some(),
+                    };
+                    tracing::debug!(kind = %error.kind, endpoint = %endpoint.address, ?failure, "attempt failed");
+                    body = match error.body {
+                        Some(body) if !last && may_repeat(&self.exchange.parts.method, failure) => body,
+                        _ => return Err(ProxyError::from(reason_of(error.kind))),
+                    };
+                    // What was idle beside a dead connection is likely dead too.
+                    endpoint.drop_idle();
+                    fresh_only = true;
+                    self.repeat(&mut tried, endpoint.address, RESET);
+                }
+            }
+        }
+    }
+
+    fn repeat(&self, tried: &mut Vec<SocketAddr>, address: SocketAddr, why: usize) {
+        tried.push(address);
+        self.exchange.watch.retry();
+        self.exchange.worker.metrics.retry(why);
+    }
+
+    /// An endpoint that was not tried yet, else any.
+    fn pick(&self, tried: &[SocketAddr]) -> Result<Rc<LocalEndpoint>, ProxyError> {
+        let worker = &self.exchange.worker;
+        let endpoints = self.pool.endpoints(&worker.now_ms);
+        let load = |index: usize| endpoints.get(index).map_or(u32::MAX, |endpoint| endpoint.active.get());
+        let fresh = |index: usize| {
+            endpoints
+                .get(index)
+                .is_some_and(|endpoint| !tried.contains(&endpoint.address))
+        };
+        let random = worker.random_u64();
+        let index = power_of_two(endpoints.len(), random, load, fresh)
+            .or_else(|| power_of_two(endpoints.len(), random, load, |_| true));
+        index
+            .and_then(|index| endpoints.get(index).map(Rc::clone))
+            .ok_or_else(|| ProxyError::new(Reason::NoReadyEndpoints, "the Service has no endpoint that can serve"))
+    }
+
+    async fn acquire(&self, endpoint: &Rc<LocalEndpoint>, fresh_only: bool) -> Result<Acquired, ProxyError> {
+        if !self.upgrade {
+            if let Some(connection) = endpoint.http2() {
+                return Ok(Acquired {
+                    connection: Connection::Http2(connection),
+                    reused: true,
+                });
+            }
+        }
+        if !fresh_only && let Some(connection) = endpoint.take_idle() {
+            return Ok(Acquired {
+                connection: Connection::Http1(connection),
+                reused: true,
+            });
+        }
+        let connection = self.connect(endpoint).await?;
+        if let Connection::Http2(shared) = &connection {
+            endpoint.keep_http2(shared);
+        }
+        Ok(Acquired {
+            connection,
+            reused: false,
+        })
+    }
+
+    async fn connect(&self, endpoint: &LocalEndpoint) -> Result<Connection, ProxyError> {
+        let exchange = self.exchange;
+        let transport = self.transport()?;
+        exchange
+            .watch
+            .arm(exchange.in_ms(self.spans.connect_ms), Reason::ConnectionTimeout);
+        let began = clock::now();
+        let connected = exchange
+            .watch
+            .guard(upstream::connect(endpoint.address, transport))
+            .await;
+        exchange.watch.disarm();
+        exchange.upstream.connect_us.set(Some(began.elapsed_us()));
+        match connected {
+            Ok(Ok(connection)) => Ok(connection),
+            Ok(Err(error)) => {
+                tracing::debug!(%error, endpoint = %endpoint.address, "connect failed");
+                Err(ProxyError::from(reason_of(error.kind)))
+            }
+            Err(reason) => Err(ProxyError::from(reason)),
+        }
+    }
+
+    /// An upgrade needs a connection that speaks HTTP/1.1.
+    fn transport(&self) -> Result<&Transport, ProxyError> {
+        let handle = &self.pool.handle;
+        let transport = match (self.upgrade, handle.spec.protocol) {
+            (true, BackendProtocol::H2c) => {
+                return Err(ProxyError::new(
+                    Reason::UpgradeRefused,
+                    "the backend speaks HTTP/2 only",
+                ));
+            }
+            (true, _) => &handle.upgrade_transport,
+            (false, _) => &handle.transport,
+        };
+        transport.as_ref().map_err(|_| {
+            ProxyError::new(
+                Reason::TlsCertificateError,
+                "the TLS settings of the backend are not usable",
+            )
+        })
+    }
+
+    async fn exchange_on(
+        &self,
+        connection: Connection,
+        endpoint: &Rc<LocalEndpoint>,
+        body: ClientBody,
+    ) -> Result<Result<upstream::Answer<ClientBody>, SendError<ClientBody>>, ProxyError> {
+        let exchange = self.exchange;
+        exchange
+            .watch
+            .arm(exchange.in_ms(self.spans.response_ms), Reason::ResponseTimeout);
+        let began = clock::now();
+        exchange.upstream.sent.set(Some(began));
+        let result = match connection {
+            Connection::Http1(connection) => {
+                let home: Rc<dyn Home> = Rc::<LocalEndpoint>::clone(endpoint);
+                exchange
+                    .watch
+                    .guard(connection.exchange(self.head, body, Some(home)))
+                    .await
+            }
+            Connection::Http2(connection) => exchange.watch.guard(connection.exchange(self.head, body)).await,
+        };
+        exchange.upstream.first_byte_us.set(Some(began.elapsed_us()));
+        result.map_err(|reason| {
+            ProxyError::from(if reason == Reason::ResponseIdle {
+                Reason::ResponseTimeout
+            } else {
+                reason
+            })
+        })
+    }
+}
+
+impl Worker {
+    /// Whether requests get a `Via` field.
+    fn via(&self) -> bool {
+        self.shared.config.via == crate::config::Switch::On
+    }
+}
+
+/// The fields that we add, in one buffer.
+struct ExtraFields {
+    bytes: Vec<u8>,
+    fields: Vec<(&'static HeaderName, usize)>,
+}
+
+impl ExtraFields {
+    fn collect(exchange: &Exchange, request: &Normalised<'_>) -> Self {
+        let mut extra = Self {
+            bytes: Vec::with_capacity(160),
+            fields: Vec::with_capacity(8),
+        };
+        let mut scratch = crate::edge::client_address::Scratch::default();
+        request
+            .forwarded
+            .visit(&mut scratch, |name, value| extra.push(name, value));
+        if exchange.worker.via() {
+            extra.push(&header::VIA, b"1.1 propylon");
+        }
+        if let Some(hops @ 1..) = request.max_forwards {
+            extra.push(&header::MAX_FORWARDS, itoa::Buffer::new().format(hops - 1).as_bytes());
+        }
+        extra
+    }
+
+    fn push(&mut self, name: &'static HeaderName, value: &[u8]) {
+        self.bytes.extend_from_slice(value);
+        self.fields.push((name, self.bytes.len()));
+    }
+
+    fn slices(&self) -> Vec<(&HeaderName, &[u8])> {
+        let mut begin = 0;
+        let slice = |(name, end): &(&'static HeaderName, usize)| {
+            let value = self.bytes.get(begin..*end).unwrap_or_default();
+            begin = *end;
+            (*name, value)
+        };
+        self.fields.iter().map(slice).collect()
+    }
+}
+
+/// Attempts after the first.
+const RETRIES: usize = 2;
+/// Index of the retry reason: the connection could not be made.
+pub(crate) const CONNECT_FAILURE: usize = 0;
+/// Index of the retry reason: the connection ended before a response.
+pub(crate) const RESET: usize = 1;
+/// The retry reasons, as metrics name them.
+pub(crate) const RETRY_REASONS: &[&str] = &["connect-failure", "reset"];
+
+/// GET, for the extended CONNECT that becomes an upgrade.
+pub(super) static GET: Method = Method::GET;
+/// The protocol of WebSocket upgrades.
+pub(super) static WEBSOCKET: HeaderValue = HeaderValue::from_static("websocket");

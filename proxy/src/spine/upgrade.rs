@@ -1,0 +1,111 @@
+//! Upgrades: `Upgrade` of HTTP/1.1 (RFC 9110 7.8) passed through, and WebSocket over HTTP/2 (RFC 8441) translated to one.
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use http::{HeaderValue, Method, Response, StatusCode, header};
+use hyper::upgrade::OnUpgrade;
+
+use super::{
+    forward::{GET, WEBSOCKET},
+    normalise::Normalised,
+};
+use crate::{
+    body::{ResponseBody, Spans},
+    edge::fields::Upgrade,
+    exchange::{Exchange, ExchangeGuard},
+    tunnel::{self, PendingTunnel},
+    upstream::Upgraded,
+};
+
+/// What the client asks to switch to.
+pub(super) enum Asked<'a> {
+    /// WebSocket by extended CONNECT; the nonce is ours.
+    ExtendedConnect { nonce: u128 },
+    /// Nothing.
+    No,
+    /// The protocols of the client's `Upgrade` field.
+    Upgrade(&'a HeaderValue),
+}
+
+impl<'a> Asked<'a> {
+    pub(super) fn of(exchange: &'a Exchange, request: &Normalised<'_>, extended_connect: bool) -> Self {
+        if extended_connect {
+            return Self::ExtendedConnect {
+                nonce: exchange.worker.random_u128(),
+            };
+        }
+        // An upgrade to h2c is never passed on: it would open a path around every rule.
+        match request.facts.upgrade {
+            Some(Upgrade::WebSocket | Upgrade::Other) => exchange
+                .parts
+                .headers
+                .get(header::UPGRADE)
+                .map_or(Self::No, Self::Upgrade),
+            Some(Upgrade::H2c) | None => Self::No,
+        }
+    }
+
+    pub(super) fn is_some(&self) -> bool {
+        !matches!(self, Self::No)
+    }
+
+    pub(super) fn method(&self, method: &'a Method) -> &'a Method {
+        if matches!(self, Self::ExtendedConnect { .. }) {
+            &GET
+        } else {
+            method
+        }
+    }
+
+    pub(super) fn field(&self) -> Option<&'a HeaderValue> {
+        match self {
+            Self::ExtendedConnect { .. } => Some(&WEBSOCKET),
+            Self::No => None,
+            Self::Upgrade(field) => Some(field),
+        }
+    }
+
+    /// `Sec-WebSocket-Key`: 16 random bytes in base64 (RFC 6455 4.1).
+    pub(super) fn websocket_key(&self) -> Option<String> {
+        match self {
+            Self::ExtendedConnect { nonce } => Some(STANDARD.encode(nonce.to_be_bytes())),
+            _ => None,
+        }
+    }
+
+    /// The endpoint switched: the client gets 101, or 200 on HTTP/2, and the tunnel begins when it has it.
+    pub(super) fn accept(
+        &self,
+        upgraded: Upgraded,
+        spans: &Spans,
+        guard: ExchangeGuard,
+        on_upgrade: Option<OnUpgrade>,
+    ) -> Response<ResponseBody> {
+        let exchange = std::rc::Rc::clone(guard.exchange());
+        let Upgraded { response, io, leftover } = upgraded;
+        let mut answer = Response::from_parts(response, ResponseBody::detached());
+        exchange.upstream.status.set(StatusCode::SWITCHING_PROTOCOLS.as_u16());
+        exchange.watch.disarm();
+        let pending = PendingTunnel {
+            upstream: io,
+            leftover,
+            idle_ms: spans.tunnel_idle_ms,
+            guard,
+        };
+        match on_upgrade {
+            Some(on_upgrade) => {
+                *answer.status_mut() = StatusCode::OK;
+                answer.headers_mut().remove(header::UPGRADE);
+                answer.headers_mut().remove(header::SEC_WEBSOCKET_ACCEPT);
+                tunnel::spawn_http2(pending, on_upgrade);
+            }
+            None => {
+                answer
+                    .headers_mut()
+                    .insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+                exchange.connection.tunnel.replace(Some(pending));
+            }
+        }
+        exchange.status.set(answer.status().as_u16());
+        answer
+    }
+}

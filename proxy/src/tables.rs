@@ -1,0 +1,265 @@
+//! What the workers read, and the control side that changes it: one pointer for the routes, one per list of endpoints.
+
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    sync::{Arc, atomic::Ordering},
+};
+
+use arc_swap::ArcSwap;
+use propylon_kit::metrics::{Registry, RouteId, RouteLabels};
+use propylon_model::{Action, Delta, EndpointsName, Pool, PoolName, Resources, RouteGroup};
+use propylon_routing::{Compiler, RouteTable};
+
+use crate::{
+    pool::{EndpointsHandle, PoolHandle},
+    tls::{CertTable, TlsContext},
+};
+
+/// What a route leads to, resolved when the table is built.
+#[derive(Clone, Debug)]
+pub(crate) struct Target {
+    /// The pool; none where requests are refused.
+    pub(crate) pool: Option<Arc<PoolHandle>>,
+    /// The series of its metrics.
+    pub(crate) metrics: RouteId,
+    /// Labels for the access log.
+    pub(crate) labels: Arc<RouteLabels>,
+}
+
+/// What a worker pins for a request.
+pub(crate) struct Tables {
+    pub(crate) routes: RouteTable<Target>,
+    pub(crate) generation: u64,
+}
+
+/// The shared pointers.
+pub(crate) struct Live {
+    pub(crate) tables: Arc<ArcSwap<Tables>>,
+    pub(crate) certificates: Arc<ArcSwap<CertTable>>,
+}
+
+/// The control side: holds the resources, applies deltas, swaps, and frees what is old.
+pub(crate) struct Applier {
+    live: Arc<Live>,
+    registry: Arc<Registry>,
+    resources: Resources,
+    compiler: Compiler<Target>,
+    pools: HashMap<PoolName, Arc<PoolHandle>>,
+    endpoints: HashMap<EndpointsName, Arc<EndpointsHandle>>,
+    context: Arc<TlsContext>,
+    next_pool_id: u32,
+    generation: u64,
+    series_dirty: bool,
+    graveyard: Vec<Arc<Tables>>,
+}
+
+/// What an applied delta touched.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// Generation of the table that is live now.
+    pub generation: u64,
+    /// Whether the route table was swapped.
+    pub routes: bool,
+    /// How many lists of endpoints were swapped.
+    pub endpoints: usize,
+}
+
+impl Applier {
+    pub(crate) fn new(registry: Arc<Registry>, context: Arc<TlsContext>) -> Self {
+        let certificates = CertTable::build(&Resources::default().certificates, &context, None);
+        let tables = Tables {
+            routes: RouteTable::default(),
+            generation: 0,
+        };
+        let live = Live {
+            tables: Arc::new(ArcSwap::from_pointee(tables)),
+            certificates: Arc::new(ArcSwap::from_pointee(certificates)),
+        };
+        Self {
+            live: Arc::new(live),
+            registry,
+            resources: Resources::default(),
+            compiler: Compiler::new(),
+            pools: HashMap::new(),
+            endpoints: HashMap::new(),
+            context,
+            next_pool_id: 0,
+            generation: 0,
+            series_dirty: false,
+            graveyard: Vec::new(),
+        }
+    }
+
+    /// The pointers that the workers read.
+    pub(crate) fn live(&self) -> Arc<Live> {
+        Arc::clone(&self.live)
+    }
+
+    /// Applies a delta in the order make-before-break: certificates, endpoints, pools, routes, then removals.
+    ///
+    /// # Cost
+    /// Proportional to what changed.
+    pub(crate) fn apply(&mut self, delta: &Delta) -> Applied {
+        self.resources.apply(delta);
+        if !delta.certificates.is_empty() {
+            self.swap_certificates();
+        }
+        let endpoints = self.apply_endpoints(delta);
+        let replaced = self.apply_pools(delta);
+        let routes = !delta.groups.is_empty() || !replaced.is_empty();
+        if routes {
+            self.swap_routes(delta, &replaced);
+        }
+        self.remove_unused(delta);
+        self.bury();
+        Applied {
+            generation: self.generation,
+            routes,
+            endpoints,
+        }
+    }
+
+    /// Frees old tables that no worker reads any more; to be called now and then from the control thread.
+    pub(crate) fn bury(&mut self) {
+        self.graveyard.retain(|tables| Arc::strong_count(tables) > 1);
+    }
+
+    /// The present resources.
+    pub(crate) fn resources(&self) -> &Resources {
+        &self.resources
+    }
+
+    fn swap_certificates(&self) {
+        let before = self.live.certificates.load_full();
+        let table = CertTable::build(&self.resources.certificates, &self.context, Some(&before));
+        self.live.certificates.store(Arc::new(table));
+    }
+
+    fn apply_endpoints(&mut self, delta: &Delta) -> usize {
+        for (name, endpoints) in &delta.endpoints {
+            let list = endpoints
+                .as_ref()
+                .map_or_else(Vec::new, |endpoints| endpoints.endpoints.clone());
+            match self.endpoints.get(name) {
+                Some(handle) => handle.current.store(Arc::new(list)),
+                None if endpoints.is_some() => {
+                    self.endpoints.insert(name.clone(), new_endpoints(name, list));
+                }
+                None => {}
+            }
+        }
+        delta.endpoints.len()
+    }
+
+    /// Makes handles of new and changed pools; a removed pool stays until the routes are swapped.
+    fn apply_pools(&mut self, delta: &Delta) -> BTreeSet<PoolName> {
+        let mut replaced = BTreeSet::new();
+        for (name, pool) in &delta.pools {
+            let Some(pool) = pool else { continue };
+            let handle = self.new_pool(name, pool);
+            if let Some(old) = self.pools.insert(name.clone(), handle) {
+                old.retired.store(true, Ordering::Relaxed);
+            }
+            replaced.insert(name.clone());
+        }
+        replaced
+    }
+
+    fn new_pool(&mut self, name: &PoolName, pool: &Arc<Pool>) -> Arc<PoolHandle> {
+        let endpoints = self
+            .endpoints
+            .entry(pool.endpoints.clone())
+            .or_insert_with(|| new_endpoints(&pool.endpoints, Vec::new()));
+        self.next_pool_id += 1;
+        Arc::new(PoolHandle::new(
+            self.next_pool_id,
+            name.clone(),
+            Arc::clone(pool),
+            Arc::clone(endpoints),
+        ))
+    }
+
+    fn swap_routes(&mut self, delta: &Delta, replaced: &BTreeSet<PoolName>) {
+        let (pools, registry) = (&self.pools, &self.registry);
+        let mut make = |group: &RouteGroup, action: &Action| make_target(pools, registry, group, action);
+        let mut routes = self.compiler.apply(&delta.groups, &mut make);
+        if !replaced.is_empty() {
+            routes = self.compiler.refresh_pools(replaced, &mut make);
+        }
+        self.generation += 1;
+        let tables = Arc::new(Tables {
+            routes,
+            generation: self.generation,
+        });
+        self.graveyard.push(self.live.tables.swap(tables));
+    }
+
+    fn remove_unused(&mut self, delta: &Delta) {
+        for name in delta
+            .pools
+            .iter()
+            .filter(|(_, pool)| pool.is_none())
+            .map(|(name, _)| name)
+        {
+            if let Some(handle) = self.pools.remove(name) {
+                handle.retired.store(true, Ordering::Relaxed);
+            }
+        }
+        for name in delta
+            .endpoints
+            .iter()
+            .filter(|(_, endpoints)| endpoints.is_none())
+            .map(|(name, _)| name)
+        {
+            self.endpoints.remove(name);
+        }
+        self.series_dirty |= !delta.groups.is_empty();
+    }
+
+    /// Removes the metrics of routes that are gone; to be called now and then from the control thread.
+    pub(crate) fn retire_series(&mut self) {
+        if std::mem::take(&mut self.series_dirty) {
+            let live: HashSet<RouteId> = self
+                .live
+                .tables
+                .load()
+                .routes
+                .routes()
+                .map(|route| route.target.metrics)
+                .collect();
+            self.registry.set_live(&live);
+        }
+    }
+}
+
+fn new_endpoints(name: &EndpointsName, list: Vec<propylon_model::Endpoint>) -> Arc<EndpointsHandle> {
+    Arc::new(EndpointsHandle {
+        name: name.clone(),
+        current: ArcSwap::from_pointee(list),
+    })
+}
+
+fn make_target(
+    pools: &HashMap<PoolName, Arc<PoolHandle>>,
+    registry: &Registry,
+    group: &RouteGroup,
+    action: &Action,
+) -> Target {
+    let pool = match action {
+        Action::Forward(name) => pools.get(name).map(Arc::clone),
+        Action::Refuse(_) => None,
+    };
+    let service = pool
+        .as_ref()
+        .map_or_else(|| Arc::from(""), |pool| Arc::clone(&pool.spec.service.name));
+    let labels = RouteLabels {
+        namespace: Arc::clone(&group.source.namespace),
+        ingress: Arc::clone(&group.source.name),
+        service,
+    };
+    Target {
+        pool,
+        metrics: registry.route(&labels),
+        labels: Arc::new(labels),
+    }
+}

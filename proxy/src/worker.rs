@@ -1,0 +1,263 @@
+//! One data-plane thread: its listeners, its connections, its view of the pools, and the sweep that ends what is too late.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, AtomicU16, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use arc_swap::{ArcSwap, Cache};
+use propylon_kit::{access_log::LogBuffer, clock, metrics::WorkerMetrics};
+use slab::Slab;
+
+use crate::{
+    config::Config,
+    connection_state::{ConnectionState, Kill, Phase},
+    edge::TrustedProxies,
+    exchange::Exchange,
+    http_server::Builders,
+    observe::Listeners,
+    pool::{LocalPool, PoolHandle, is_retired},
+    tables::{Live, Tables},
+    tls::TlsAcceptor,
+};
+
+/// What all workers share; read-only but for the atomics.
+pub(crate) struct Shared {
+    pub(crate) config: Config,
+    pub(crate) live: Arc<Live>,
+    pub(crate) tls: TlsAcceptor,
+    pub(crate) trusted: TrustedProxies,
+    pub(crate) listeners: Listeners,
+    pub(crate) stage: AtomicU8,
+    pub(crate) connections: AtomicUsize,
+    pub(crate) per_client: Option<crate::admission::PerClient>,
+    /// Port in redirects to HTTPS.
+    pub(crate) https_public_port: AtomicU16,
+}
+
+/// How far the drain has come; ordered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub(crate) enum Stage {
+    /// Serving.
+    Running = 0,
+    /// Still accepting; responses ask clients to go elsewhere.
+    Announced = 1,
+    /// Accepting no more; finishing what is in flight.
+    Closing = 2,
+    /// Ending what is left.
+    Aborting = 3,
+}
+
+impl Shared {
+    pub(crate) fn stage(&self) -> Stage {
+        match self.stage.load(Ordering::Acquire) {
+            0 => Stage::Running,
+            1 => Stage::Announced,
+            2 => Stage::Closing,
+            _ => Stage::Aborting,
+        }
+    }
+}
+
+/// One data-plane thread.
+pub(crate) struct Worker {
+    pub(crate) shared: Arc<Shared>,
+    /// Milliseconds since the worker began, in steps of [`SWEEP`].
+    pub(crate) now_ms: Rc<Cell<u64>>,
+    pub(crate) builders: Builders,
+    pub(crate) metrics: WorkerMetrics,
+    pub(crate) log: LogBuffer,
+    tables: RefCell<Cache<Arc<ArcSwap<Tables>>, Arc<Tables>>>,
+    pinned: RefCell<Rc<Arc<Tables>>>,
+    pools: RefCell<HashMap<u32, Rc<LocalPool>, foldhash::fast::RandomState>>,
+    exchanges: RefCell<Slab<Rc<Exchange>>>,
+    connections: RefCell<Slab<Rc<ConnectionState>>>,
+    random: RefCell<fastrand::Rng>,
+    started: clock::Monotonic,
+    /// Wall clock at the worker's start, by the last sweep.
+    unix_base_ms: Cell<u64>,
+    stage_seen: Cell<Stage>,
+}
+
+impl Worker {
+    pub(crate) fn new(shared: Arc<Shared>, metrics: WorkerMetrics, log: LogBuffer) -> Self {
+        let mut tables = Cache::new(Arc::clone(&shared.live.tables));
+        let pinned = Rc::new(Arc::clone(tables.load()));
+        Self {
+            builders: Builders::new(&shared.config),
+            shared,
+            now_ms: Rc::new(Cell::new(1)),
+            metrics,
+            log,
+            unix_base_ms: Cell::new(clock::unix_now_ms()),
+            tables: RefCell::new(tables),
+            pinned: RefCell::new(pinned),
+            pools: RefCell::default(),
+            exchanges: RefCell::default(),
+            connections: RefCell::default(),
+            random: RefCell::new(fastrand::Rng::new()),
+            started: clock::now(),
+            stage_seen: Cell::new(Stage::Running),
+        }
+    }
+
+    /// The present tables, pinned for as long as the handle lives.
+    pub(crate) fn tables(&self) -> Rc<Arc<Tables>> {
+        let mut cache = self.tables.borrow_mut();
+        let current = cache.load();
+        let mut pinned = self.pinned.borrow_mut();
+        if !Arc::ptr_eq(current, &pinned) {
+            *pinned = Rc::new(Arc::clone(current));
+        }
+        Rc::clone(&pinned)
+    }
+
+    /// This worker's view of a pool.
+    pub(crate) fn local_pool(&self, handle: &Arc<PoolHandle>) -> Rc<LocalPool> {
+        let mut pools = self.pools.borrow_mut();
+        let pool = pools
+            .entry(handle.id)
+            .or_insert_with(|| Rc::new(LocalPool::new(Arc::clone(handle), &self.now_ms)));
+        Rc::clone(pool)
+    }
+
+    /// The wall clock at an instant, milliseconds.
+    pub(crate) fn unix_ms(&self, instant: clock::Monotonic) -> u64 {
+        self.unix_base_ms.get() + instant.us_since(self.started) / 1_000
+    }
+
+    pub(crate) fn random_u64(&self) -> u64 {
+        self.random.borrow_mut().u64(..)
+    }
+
+    pub(crate) fn random_u128(&self) -> u128 {
+        self.random.borrow_mut().u128(..)
+    }
+
+    /// Puts an exchange under the sweep; gives its place.
+    pub(crate) fn enlist(&self, exchange: &Rc<Exchange>) -> usize {
+        self.exchanges.borrow_mut().insert(Rc::clone(exchange))
+    }
+
+    /// Takes an exchange from under the sweep.
+    pub(crate) fn delist(&self, slot: usize) {
+        let removed = self.exchanges.borrow_mut().try_remove(slot);
+        drop(removed);
+    }
+
+    /// Puts a connection under the sweep; gives its place.
+    pub(crate) fn enlist_connection(&self, state: &Rc<ConnectionState>) -> usize {
+        self.connections.borrow_mut().insert(Rc::clone(state))
+    }
+
+    /// Takes a connection from under the sweep.
+    pub(crate) fn delist_connection(&self, slot: usize) -> Option<Rc<ConnectionState>> {
+        self.connections.borrow_mut().try_remove(slot)
+    }
+
+    /// Whether no client connection is open.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.connections.borrow().is_empty()
+    }
+
+    /// One look at everything: advances the clock, fires deadlines, takes over changes, hands the log on.
+    pub(crate) fn sweep(&self) {
+        let now = u64::try_from(self.started.elapsed().as_millis())
+            .unwrap_or(u64::MAX)
+            .max(1);
+        self.now_ms.set(now);
+        self.unix_base_ms.set(clock::unix_now_ms().saturating_sub(now));
+        self.follow_stage();
+        // The wakers run later, as tasks: nothing below changes the lists while they are walked.
+        self.exchanges
+            .borrow()
+            .iter()
+            .for_each(|(_, exchange)| exchange.watch.sweep(now));
+        self.connections
+            .borrow()
+            .iter()
+            .for_each(|(_, connection)| self.sweep_connection(connection, now));
+        self.sweep_stalled(now);
+        drop(self.tables());
+        let mut pools = self.pools.borrow_mut();
+        pools.retain(|_, pool| !is_retired(pool));
+        pools.values().for_each(|pool| pool.sweep(&self.now_ms));
+        self.log.flush();
+    }
+
+    fn sweep_connection(&self, connection: &ConnectionState, now: u64) {
+        let deadlines = &self.shared.config.deadlines;
+        let age = now.saturating_sub(connection.since_ms.get());
+        let blocked = connection.blocked_since_ms.get();
+        match connection.phase.get() {
+            Phase::Head if age >= deadlines.header_ms => connection.end(Kill::HeaderTimeout),
+            Phase::Idle if age >= deadlines.idle_ms => connection.end(Kill::Idle),
+            _ if blocked != 0 && now.saturating_sub(blocked) >= deadlines.write_stall_ms => {
+                connection.end(Kill::Stalled)
+            }
+            _ => {}
+        }
+        if connection.http2.get() && !connection.drain.get() && is_worn(connection, now) {
+            connection.begin_drain();
+        }
+    }
+
+    /// Ends HTTP/2 connections all of whose requests wait for the client to open its window.
+    fn sweep_stalled(&self, now: u64) {
+        let mut stalled: HashMap<*const ConnectionState, (u32, Rc<ConnectionState>)> = HashMap::new();
+        for (_, exchange) in self
+            .exchanges
+            .borrow()
+            .iter()
+            .filter(|(_, exchange)| exchange.watch.client_stalled(now))
+        {
+            let entry = stalled
+                .entry(Rc::as_ptr(&exchange.connection))
+                .or_insert_with(|| (0, Rc::clone(&exchange.connection)));
+            entry.0 += 1;
+        }
+        for (count, connection) in stalled.into_values() {
+            if count >= connection.active.get() {
+                connection.end(Kill::Stalled);
+            }
+        }
+    }
+
+    fn follow_stage(&self) {
+        let stage = self.shared.stage();
+        if stage == self.stage_seen.replace(stage) {
+            return;
+        }
+        for (_, connection) in self.connections.borrow().iter() {
+            match stage {
+                Stage::Running => {}
+                Stage::Announced if !connection.http2.get() => {}
+                Stage::Announced | Stage::Closing => connection.begin_drain(),
+                Stage::Aborting => connection.end(Kill::Abort),
+            }
+        }
+    }
+}
+
+/// An HTTP/2 connection that has done its share: later requests balance better on a new one (`reliability.md` B3).
+fn is_worn(connection: &ConnectionState, now: u64) -> bool {
+    connection.requests.get() >= MAX_STREAMS_TOTAL
+        || connection.glitches.get() >= MAX_GLITCHES
+        || now.saturating_sub(connection.opened_ms) >= MAX_AGE_MS
+}
+
+/// How often a worker looks at everything.
+pub(crate) const SWEEP: Duration = Duration::from_millis(100);
+/// Streams after which an HTTP/2 connection is asked to end.
+const MAX_STREAMS_TOTAL: u32 = 10_000;
+/// Client resets after which an HTTP/2 connection is asked to end; at twice as many it is closed.
+pub(crate) const MAX_GLITCHES: u32 = 100;
+/// Age after which an HTTP/2 connection is asked to end.
+const MAX_AGE_MS: u64 = 3_600_000;
