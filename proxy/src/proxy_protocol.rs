@@ -170,7 +170,7 @@ fn parse_v2(buffer: &[u8]) -> Result<Parsed, ParseError> {
         return Err(ParseError::Invalid("header too long"));
     }
     let body = rest.get(..length).ok_or(ParseError::Incomplete)?;
-    if command & 0x0f == 0 {
+    if command == V2_LOCAL {
         return Ok(Parsed {
             consumed,
             addresses: Addresses::default(),
@@ -194,7 +194,7 @@ fn early_v2(rest: &[u8]) -> Result<Parsed, ParseError> {
 }
 
 fn check_v2(command: u8, family: u8) -> Result<(), ParseError> {
-    if !matches!(command, 0x20 | 0x21) {
+    if !matches!(command, V2_LOCAL | V2_PROXY) {
         return Err(ParseError::Invalid("unknown version or command"));
     }
     if !matches!(family, 0x00 | 0x11 | 0x12 | 0x21 | 0x22 | 0x31 | 0x32) {
@@ -256,6 +256,10 @@ const V1_PREFIX: &[u8] = b"PROXY ";
 /// Longest line of version 1, CRLF included (specification, section 2.1).
 const MAX_V1: usize = 107;
 const V2_SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
+/// Version 2, command LOCAL: the sender's own connection, a health check for one.
+const V2_LOCAL: u8 = 0x20;
+/// Version 2, command PROXY.
+const V2_PROXY: u8 = 0x21;
 const V2_FIXED: usize = 16;
 const V2_UNIX: usize = 216;
 /// Longest header of version 2 that is read; the format allows 64 KiB, senders stay far below this.

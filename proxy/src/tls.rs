@@ -1,7 +1,7 @@
 //! TLS towards clients: which certificate a connection gets, and whether a request belongs on it.
 //!
 //! What it is: a table of certificates by host ([`CertTable`]), swapped whole and never changed, and a [`TlsAcceptor`]
-//! that reads the ClientHello, picks from the table of that moment and finishes the handshake. TLS 1.2 and 1.3, ALPN
+//! that reads the `ClientHello`, picks from the table of that moment and finishes the handshake. TLS 1.2 and 1.3, ALPN
 //! `h2` and `http/1.1`, tickets that every thread can open, no early data.
 //!
 //! What it is not: it reads no Secret and judges no SAN; `translate` decides which certificate may serve which host.
@@ -131,7 +131,7 @@ impl TlsAcceptor {
         self.table.load_full()
     }
 
-    /// Does the handshake. The certificate is picked when the ClientHello is complete; a swap of the table afterwards
+    /// Does the handshake. The certificate is picked when the `ClientHello` is complete; a swap of the table afterwards
     /// does not touch the connection. The deadline is the caller's.
     ///
     /// A server name that is no DNS name is refused with `illegal_parameter` (rustls offers no other way); an IP address

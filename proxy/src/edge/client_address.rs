@@ -1,8 +1,8 @@
 //! Who the client is, and what backends are told about it.
 
 use std::{
-    fmt::Write as _,
     net::{IpAddr, SocketAddr},
+    ops::Deref,
 };
 
 use http::{HeaderMap, HeaderName};
@@ -111,7 +111,7 @@ pub struct Seen<'a> {
 ///
 /// `X-Forwarded-For` (a trusted peer's list, then the peer), `X-Real-IP` (the client), `X-Forwarded-Proto`, `-Host` and
 /// `-Port` and `X-Request-ID` (kept from a trusted peer where they are sane, else ours). The client's own fields of
-/// these names must not be copied ([`super::fields::is_rewritten`]).
+/// these names must not be copied.
 #[derive(Clone, Debug)]
 pub struct ForwardedFields<'a> {
     /// The client's address.
@@ -178,38 +178,56 @@ impl<'a> ForwardedFields<'a> {
         self.proto.eq_ignore_ascii_case(b"https")
     }
 
-    /// Appends the fields to an HTTP/1 head, each as `name: value CRLF`.
-    ///
-    /// # Cost
-    /// About 250 bytes; grows `out` and allocates nothing else.
-    pub fn write_http1(&self, out: &mut Vec<u8>) {
-        let mut scratch = Scratch::default();
-        self.visit(&mut scratch, |name, value| {
-            out.extend_from_slice(name.as_str().as_bytes());
-            out.extend_from_slice(b": ");
-            out.extend_from_slice(value);
-            out.extend_from_slice(b"\r\n");
-        });
-    }
-
     /// Calls `field` with every name and value, in a fixed order; values are valid field values.
     ///
-    /// `scratch` is reused between requests; it holds the values that must be put together.
+    /// `scratch` holds the values that must be put together.
     pub fn visit(&self, scratch: &mut Scratch, mut field: impl FnMut(&'static HeaderName, &[u8])) {
-        scratch.0.clear();
-        self.write_list(&mut scratch.0);
-        field(&X_FORWARDED_FOR, &scratch.0);
-        scratch.0.clear();
-        field(&X_REAL_IP, self.client_text(scratch));
-        field(&X_FORWARDED_PROTO, self.proto);
-        if !self.host.is_empty() {
-            field(&X_FORWARDED_HOST, self.host);
+        for (name, value) in self.list(scratch).iter() {
+            field(name, value);
         }
-        match self.port {
-            Port::Kept(port) => field(&X_FORWARDED_PORT, port),
-            Port::Ours(port) => field(&X_FORWARDED_PORT, itoa::Buffer::new().format(port).as_bytes()),
+    }
+
+    /// Every name and value, in a fixed order, borrowed from the request and from `scratch`, which can be used again for
+    /// the next request.
+    ///
+    /// # Cost
+    /// One allocation at most, none when `scratch` has the room.
+    pub fn list<'b>(&'b self, scratch: &'b mut Scratch) -> FieldList<'b> {
+        let text = &mut scratch.0;
+        text.clear();
+        text.reserve(SCRATCH_BYTES);
+        self.write_list(text);
+        let list_end = text.len();
+        let client_is_peer = self.client == self.peer.address.ip();
+        if !client_is_peer {
+            write_text(text, &self.client);
         }
-        field(&X_REQUEST_ID, self.request_id());
+        let client_end = text.len();
+        if let Port::Ours(port) = self.port {
+            text.extend_from_slice(itoa::Buffer::new().format(port).as_bytes());
+        }
+        let (list, rest) = text.split_at(list_end);
+        let (client, port) = rest.split_at(client_end - list_end);
+        FieldList {
+            fields: [
+                (&X_FORWARDED_FOR, list),
+                (
+                    &X_REAL_IP,
+                    if client_is_peer {
+                        self.peer.text.as_bytes()
+                    } else {
+                        client
+                    },
+                ),
+                (&X_FORWARDED_PROTO, self.proto),
+                (
+                    &X_FORWARDED_PORT,
+                    if let Port::Kept(kept) = self.port { kept } else { port },
+                ),
+                (&X_REQUEST_ID, self.request_id()),
+                (&X_FORWARDED_HOST, self.host),
+            ],
+        }
     }
 
     fn write_list(&self, out: &mut Vec<u8>) {
@@ -221,22 +239,38 @@ impl<'a> ForwardedFields<'a> {
         }
         out.extend_from_slice(self.peer.text.as_bytes());
     }
+}
 
-    fn client_text<'s>(&'s self, scratch: &'s mut Scratch) -> &'s [u8] {
-        if self.client == self.peer.address.ip() {
-            return self.peer.text.as_bytes();
+/// The fields that are sent; six, or five when the request names no host.
+#[derive(Clone, Copy, Debug)]
+pub struct FieldList<'a> {
+    /// `X-Forwarded-Host` is the last, so that it can be left off.
+    fields: [(&'static HeaderName, &'a [u8]); 6],
+}
+
+impl<'a> Deref for FieldList<'a> {
+    type Target = [(&'static HeaderName, &'a [u8])];
+
+    fn deref(&self) -> &Self::Target {
+        match self.fields.split_last() {
+            Some(((_, []), rest)) => rest,
+            _ => &self.fields,
         }
-        let mut text = String::from_utf8(std::mem::take(&mut scratch.0)).unwrap_or_default();
-        // Writing to a String never fails.
-        let _: Result<(), std::fmt::Error> = write!(text, "{}", self.client);
-        scratch.0 = text.into_bytes();
-        &scratch.0
     }
 }
 
-/// A buffer that [`ForwardedFields::visit`] puts values together in.
+/// A buffer that [`ForwardedFields`] puts values together in.
 #[derive(Debug, Default)]
 pub struct Scratch(Vec<u8>);
+
+/// Appends the text of an address.
+fn write_text(out: &mut Vec<u8>, address: &IpAddr) {
+    use std::io::Write as _;
+    // Writing to a Vec never fails.
+    if write!(out, "{address}").is_err() {
+        debug_assert!(false, "a Vec takes every byte");
+    }
+}
 
 /// The one value of a field; a repeated one counts as none.
 fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a [u8]> {
@@ -300,6 +334,9 @@ fn unmap_network(network: IpNet) -> IpNet {
         _ => network,
     }
 }
+
+/// Enough for a list of a few addresses, the client and a port.
+const SCRATCH_BYTES: usize = 128;
 
 static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 static X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");

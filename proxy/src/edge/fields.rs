@@ -11,9 +11,10 @@
 //!   its repeats or with the body; all of them reset the stream.
 //!
 //! What is left for [`check`]: `chunked, chunked` and other lists of codings, white space around HTTP/2 values, and the
-//! limits, which hyper counts in other ways.
+//! limits, which hyper counts in other ways. Which fields pass on is decided where the request to the backend is written
+//! ([`crate::upstream::RequestHead`]), not here.
 
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
+use http::{HeaderName, HeaderValue, StatusCode, Version};
 use thiserror::Error;
 
 use super::Head;
@@ -42,9 +43,6 @@ impl Default for Limits {
 /// Why the fields of a request are refused.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq, Hash)]
 pub enum FieldFault {
-    /// A field that belongs to one HTTP/1 connection, in HTTP/2 (RFC 9113 8.2.2).
-    #[error("a connection-specific field in HTTP/2")]
-    ConnectionSpecific,
     /// `Content-Length` that is no number or says two things.
     #[error("bad content length")]
     ContentLength,
@@ -71,13 +69,11 @@ impl FieldFault {
         match self {
             Self::UriTooLong => StatusCode::URI_TOO_LONG,
             Self::TooLarge | Self::TooMany => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            Self::ConnectionSpecific | Self::ContentLength | Self::TransferEncoding | Self::Whitespace => {
-                StatusCode::BAD_REQUEST
-            }
+            Self::ContentLength | Self::TransferEncoding | Self::Whitespace => StatusCode::BAD_REQUEST,
         }
     }
 
-    /// Whether an HTTP/2 stream is reset with PROTOCOL_ERROR instead of answered: the message is malformed
+    /// Whether an HTTP/2 stream is reset with `PROTOCOL_ERROR` instead of answered: the message is malformed
     /// (RFC 9113 8.1.1), not merely too large.
     pub fn is_malformed(self) -> bool {
         self.status() == StatusCode::BAD_REQUEST
@@ -86,7 +82,6 @@ impl FieldFault {
     /// A short stable name, for logs.
     pub fn name(self) -> &'static str {
         match self {
-            Self::ConnectionSpecific => "connection-specific",
             Self::ContentLength => "content-length",
             Self::TooLarge => "fields-too-large",
             Self::TooMany => "too-many-fields",
@@ -117,14 +112,8 @@ pub enum Upgrade {
 pub struct Facts {
     /// `Transfer-Encoding: chunked`.
     pub chunked: bool,
-    /// `Connection: close`.
-    pub connection_close: bool,
-    /// `Connection` names fields beyond the ones that are always hop-by-hop; see [`is_nominated`].
-    pub connection_nominates: bool,
-    /// The value of `Content-Length`.
+    /// The value of `Content-Length`; equal repeats count once.
     pub content_length: Option<u64>,
-    /// Number of `Cookie` fields; more than one in HTTP/2 is joined with `; ` for HTTP/1 (RFC 9113 8.2.3).
-    pub cookies: u32,
     /// `Expect: 100-continue` in HTTP/1.1 or HTTP/2.
     pub expect_continue: bool,
     /// Bytes of names and values plus 32 for each field.
@@ -133,12 +122,6 @@ pub struct Facts {
     pub field_count: usize,
     /// `Content-Type: application/grpc` or a subtype of it.
     pub grpc: bool,
-    /// Some field of [`is_forwarding`] is there.
-    pub has_forwarded: bool,
-    /// Some hop-by-hop field of [`is_hop_by_hop`] is there.
-    pub has_hop_by_hop: bool,
-    /// Some name holds an underscore.
-    pub has_underscore: bool,
     /// `Max-Forwards` is there (it counts for OPTIONS only; TRACE is refused).
     pub max_forwards: bool,
     /// `TE` holds `trailers`.
@@ -188,40 +171,23 @@ pub fn check(head: &Head<'_>, limits: &Limits) -> Result<Facts, FieldFault> {
 
 impl Facts {
     fn note(&mut self, name: &HeaderName, value: &HeaderValue, version: Version) -> Result<(), FieldFault> {
+        // By length first: most fields are none of these, and leave after one comparison.
         let text = name.as_str();
         match text.len() {
-            2 if text == "te" => {
-                self.has_hop_by_hop = true;
-                self.te_trailers |= tokens(value).any(|token| token.eq_ignore_ascii_case(b"trailers"));
-            }
-            6 if text == "cookie" => self.cookies = self.cookies.saturating_add(1),
+            2 if text == "te" => self.te_trailers |= has_token(value, b"trailers"),
             6 if text == "expect" => self.expect_continue = value.as_bytes().eq_ignore_ascii_case(b"100-continue"),
-            7 if text == "upgrade" => self.note_upgrade(value, version)?,
-            10 if text == "connection" => self.note_connection(value, version)?,
+            7 if text == "upgrade" => self.note_upgrade(value),
+            10 if text == "connection" => self.connection_upgrade |= has_token(value, b"upgrade"),
             12 if text == "content-type" => self.grpc = is_grpc(value.as_bytes()),
             12 if text == "max-forwards" => self.max_forwards = true,
             14 if text == "content-length" => self.note_length(value)?,
             17 if text == "transfer-encoding" => self.note_coding(value, version)?,
-            _ => self.note_rare(name, version)?,
+            _ => {}
         }
         Ok(())
     }
 
-    fn note_rare(&mut self, name: &HeaderName, version: Version) -> Result<(), FieldFault> {
-        if is_hop_by_hop(name) {
-            self.has_hop_by_hop = true;
-            if version == Version::HTTP_2 && matches!(name.as_str(), "keep-alive" | "proxy-connection") {
-                return Err(FieldFault::ConnectionSpecific);
-            }
-        }
-        self.has_forwarded |= is_forwarding(name);
-        self.has_underscore |= has_underscore(name);
-        Ok(())
-    }
-
-    fn note_upgrade(&mut self, value: &HeaderValue, version: Version) -> Result<(), FieldFault> {
-        http1_only(version)?;
-        self.has_hop_by_hop = true;
+    fn note_upgrade(&mut self, value: &HeaderValue) {
         for token in tokens(value) {
             let upgrade = if token.eq_ignore_ascii_case(b"websocket") {
                 Upgrade::WebSocket
@@ -237,22 +203,6 @@ impl Facts {
                 (Some(_), _) => Some(Upgrade::Other),
             };
         }
-        Ok(())
-    }
-
-    fn note_connection(&mut self, value: &HeaderValue, version: Version) -> Result<(), FieldFault> {
-        http1_only(version)?;
-        self.has_hop_by_hop = true;
-        for token in tokens(value) {
-            if token.eq_ignore_ascii_case(b"close") {
-                self.connection_close = true;
-            } else if token.eq_ignore_ascii_case(b"upgrade") {
-                self.connection_upgrade = true;
-            } else if !token.eq_ignore_ascii_case(b"keep-alive") && !token.eq_ignore_ascii_case(b"te") {
-                self.connection_nominates = true;
-            }
-        }
-        Ok(())
     }
 
     fn note_length(&mut self, value: &HeaderValue) -> Result<(), FieldFault> {
@@ -265,106 +215,26 @@ impl Facts {
     }
 
     fn note_coding(&mut self, value: &HeaderValue, version: Version) -> Result<(), FieldFault> {
-        http1_only(version)?;
         let one = !self.chunked && value.as_bytes().eq_ignore_ascii_case(b"chunked");
         if !one || version != Version::HTTP_11 {
             return Err(FieldFault::TransferEncoding);
         }
         self.chunked = true;
-        self.has_hop_by_hop = true;
         Ok(())
     }
 }
 
-/// The fields that live for one hop whatever `Connection` says (RFC 9110 7.6.1), and never go to the other side.
-///
-/// `Trailer` is not among them: it is kept where trailers are. `Content-Length` is the framing layer's.
-pub fn is_hop_by_hop(name: &HeaderName) -> bool {
-    matches!(
-        name.as_str(),
-        "connection"
-            | "keep-alive"
-            | "proxy-authenticate"
-            | "proxy-authorization"
-            | "proxy-connection"
-            | "te"
-            | "transfer-encoding"
-            | "upgrade"
-            | "http2-settings"
-    )
-}
-
-/// The fields by which a proxy tells what it saw, and those by which a client could pretend to be one: dropped unless
-/// the peer is trusted.
-pub fn is_forwarding(name: &HeaderName) -> bool {
-    let text = name.as_str();
-    text.starts_with("x-forwarded-")
-        || matches!(
-            text,
-            "forwarded"
-                | "x-real-ip"
-                | "x-original-url"
-                | "x-rewrite-url"
-                | "x-request-id"
-                | "x-original-host"
-                | "x-original-forwarded-for"
-                | "x-forwarded"
-        )
-}
-
-/// The fields that [`super::ForwardedFields`] writes: the client's are never copied, trusted peer or not.
-pub fn is_rewritten(name: &HeaderName) -> bool {
-    matches!(
-        name.as_str(),
-        "x-forwarded-for"
-            | "x-forwarded-host"
-            | "x-forwarded-port"
-            | "x-forwarded-proto"
-            | "x-real-ip"
-            | "x-request-id"
-    )
-}
-
-/// Whether a name holds an underscore: some backends read it as a hyphen, so that `X_Forwarded_For` would pass for ours.
-pub fn has_underscore(name: &HeaderName) -> bool {
-    name.as_str().as_bytes().contains(&b'_')
-}
-
-/// Whether `Connection` nominates this field for removal (RFC 9110 7.6.1).
-///
-/// Fields that are no connection's business cannot be nominated: removing `Authorization`, `Cookie`, `Host`,
-/// `Content-Length` or a forwarded field on a client's word would let it hide them from the backend.
-pub fn is_nominated(headers: &HeaderMap, name: &HeaderName) -> bool {
-    let text = name.as_str();
-    if matches!(
-        text,
-        "host" | "content-length" | "content-type" | "authorization" | "cookie" | "set-cookie" | "cache-control"
-    ) || is_forwarding(name)
-    {
-        return false;
-    }
-    headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .flat_map(tokens)
-        .any(|token| token.eq_ignore_ascii_case(text.as_bytes()))
+fn has_token(value: &HeaderValue, wanted: &[u8]) -> bool {
+    tokens(value).any(|token| token.eq_ignore_ascii_case(wanted))
 }
 
 /// The members of a comma-separated list, without white space around them; empty ones left out (RFC 9110 5.6.1).
-pub fn tokens(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
+fn tokens(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
     value
         .as_bytes()
         .split(|byte| *byte == b',')
         .map(<[u8]>::trim_ascii)
         .filter(|token| !token.is_empty())
-}
-
-fn http1_only(version: Version) -> Result<(), FieldFault> {
-    if version == Version::HTTP_2 {
-        Err(FieldFault::ConnectionSpecific)
-    } else {
-        Ok(())
-    }
 }
 
 fn parse_length(bytes: &[u8]) -> Option<u64> {

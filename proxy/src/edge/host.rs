@@ -119,10 +119,9 @@ fn parse_name(name: &str) -> Result<Cow<'_, str>, HostFault> {
     let mut before = b'.';
     for byte in name.bytes() {
         match byte {
-            b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' => {}
             b'A'..=b'Z' => upper = true,
             b'.' if before == b'.' => return Err(HostFault::EmptyLabel),
-            b'.' => {}
+            b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' => {}
             _ => return Err(HostFault::Character),
         }
         before = byte;

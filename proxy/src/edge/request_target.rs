@@ -164,7 +164,7 @@ fn http2_host<'a>(
     field: Option<RequestHost<'a>>,
     scheme: Scheme,
 ) -> Result<RequestHost<'a>, RequestFault> {
-    let port = |host: &RequestHost<'_>| host.port().unwrap_or(scheme.default_port());
+    let port = |host: &RequestHost<'_>| host.port().unwrap_or_else(|| scheme.default_port());
     match (authority, field) {
         (Some(authority), Some(field))
             if authority.canonical() != field.canonical() || port(&authority) != port(&field) =>

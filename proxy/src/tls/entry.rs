@@ -139,7 +139,7 @@ impl fmt::Debug for Entry {
     }
 }
 
-/// What a ClientHello says about the certificates that the client can verify.
+/// What a `ClientHello` says about the certificates that the client can verify.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Abilities {
     schemes: SchemeSet,

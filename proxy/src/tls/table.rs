@@ -115,9 +115,14 @@ impl CertTable {
         })
     }
 
-    /// The certificate for a ClientHello; `sni` canonical.
+    /// The certificate for a `ClientHello`; `sni` canonical.
     pub(super) fn select(&self, sni: Option<&str>, hello: &ClientHello<'_>) -> &Arc<Entry> {
         self.lookup(sni).choose(hello)
+    }
+
+    #[cfg(test)]
+    pub(super) fn entry(&self, name: &str) -> Option<&Arc<Entry>> {
+        self.entries.get(name)
     }
 
     pub(super) fn config_of(&self, entry: &Entry) -> Arc<ServerConfig> {

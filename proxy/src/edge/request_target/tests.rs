@@ -34,7 +34,7 @@ impl Case {
     }
 
     fn run(&self) -> Result<(String, TargetForm), RequestFault> {
-        let uri: Uri = self.target.parse().unwrap();
+        let uri = Uri::from_static(self.target);
         let mut headers = HeaderMap::new();
         for host in self.hosts {
             headers.append(header::HOST, HeaderValue::from_static(host));
