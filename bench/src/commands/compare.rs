@@ -1,0 +1,209 @@
+//! `compare`: CPU microseconds per request of each workload, alternately for each proxy.
+
+use anyhow::Result;
+
+use crate::args::CompareArgs;
+use crate::clients::Outcome;
+use crate::lab::Lab;
+use crate::peers::{Running, propylon_program, start_all};
+use crate::procs::{CpuTime, tree_cpu};
+use crate::report::{Table, spread, verdict};
+use crate::stats::Spread;
+use crate::tools;
+use crate::workloads::Workload;
+
+/// One run of one workload against one proxy.
+#[derive(Debug)]
+struct Sample {
+    outcome: Outcome,
+    cpu: CpuTime,
+    seconds: f64,
+}
+
+impl Sample {
+    fn per_request(&self, microseconds: f64) -> f64 {
+        microseconds / (self.outcome.requests.max(1) as f64)
+    }
+}
+
+/// The samples of one proxy, one per round that counts.
+#[derive(Debug)]
+struct Series {
+    name: &'static str,
+    samples: Vec<Sample>,
+}
+
+impl Series {
+    fn each(&self, value: impl Fn(&Sample) -> f64) -> Vec<f64> {
+        self.samples.iter().map(value).collect()
+    }
+
+    fn cost(&self) -> Vec<f64> {
+        self.each(|sample| sample.per_request(sample.cpu.total_us()))
+    }
+
+    fn errors(&self) -> u64 {
+        self.samples.iter().map(|sample| sample.outcome.errors).sum()
+    }
+}
+
+/// Measures and prints everything.
+///
+/// # Errors
+///
+/// When a tool is missing or Propylon does not serve.
+pub(crate) fn run(args: &CompareArgs) -> Result<()> {
+    let all: Vec<Workload> = clap::ValueEnum::value_variants().to_vec();
+    let workloads = if args.workloads.is_empty() {
+        all
+    } else {
+        args.workloads.clone()
+    };
+    let needed: Vec<&str> = workloads.iter().filter_map(|workload| workload.tool()).collect();
+    tools::require(&needed)?;
+    let program = propylon_program(&args.lab)?;
+    let lab = Lab::new(&args.lab)?;
+    let mut proxies = start_all(&lab, &args.lab, program.as_deref())?;
+    header(args, &proxies);
+    let mut verdicts = Vec::new();
+    for workload in workloads {
+        let series = measure(&lab, args, workload, &mut proxies)?;
+        print_workload(workload, &series);
+        if let (Some(limit), true) = (workload.target(), program.is_some()) {
+            let median = ratios(&series, "propylon", "nginx")
+                .and_then(|all| Spread::of(&all))
+                .map(|s| s.median);
+            verdicts.push((workload, median, verdict(median, limit, "x nginx")));
+        }
+    }
+    print_verdicts(verdicts);
+    Ok(())
+}
+
+/// Prints what was measured against what, and where.
+fn header(args: &CompareArgs, proxies: &[Running]) {
+    println!("machine: {}", tools::machine());
+    println!(
+        "method: {} rounds of {} s after one that is thrown away; {} hosts; access log {}; proxy on CPU {}, load \
+         and backend on CPU {}{}",
+        args.pairs,
+        args.seconds,
+        args.lab.hosts,
+        if args.lab.access_log { "to a file" } else { "off" },
+        args.lab.proxy_cpu,
+        args.lab.load_cpu,
+        if args.lab.realtime { ", SCHED_FIFO" } else { "" },
+    );
+    for proxy in proxies {
+        println!("{}: {}", proxy.name, proxy.version);
+    }
+    println!();
+}
+
+fn measure(lab: &Lab, args: &CompareArgs, workload: Workload, proxies: &mut [Running]) -> Result<Vec<Series>> {
+    let mut all: Vec<Series> = proxies
+        .iter()
+        .map(|proxy| Series {
+            name: proxy.name,
+            samples: Vec::new(),
+        })
+        .collect();
+    for round in 0..=args.pairs {
+        for (proxy, series) in proxies.iter_mut().zip(&mut all) {
+            proxy.process.check_alive()?;
+            let before = tree_cpu(proxy.process.pid());
+            let outcome = workload.run(lab, proxy, args.seconds)?;
+            let cpu = tree_cpu(proxy.process.pid()).since(before);
+            let sample = Sample {
+                outcome,
+                cpu,
+                seconds: f64::from(args.seconds),
+            };
+            eprintln!(
+                "{} round {round} {}: {:.1} us/request, {} requests, {} errors",
+                workload.name(),
+                proxy.name,
+                sample.per_request(cpu.total_us()),
+                sample.outcome.requests,
+                sample.outcome.errors
+            );
+            if round > 0 {
+                series.samples.push(sample);
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// Cost of `name` over cost of `peer`, round by round.
+fn ratios(series: &[Series], name: &str, peer: &str) -> Option<Vec<f64>> {
+    let find = |wanted: &str| series.iter().find(|series| series.name == wanted).map(Series::cost);
+    Some(
+        find(name)?
+            .iter()
+            .zip(find(peer)?)
+            .map(|(ours, theirs)| ours / theirs)
+            .collect(),
+    )
+}
+
+fn print_workload(workload: Workload, series: &[Series]) {
+    println!("### {}\n", workload.name());
+    let mut table = Table::new(&[
+        "proxy",
+        "CPU us/request min / median / max",
+        "user / system us",
+        "requests/s",
+        "propylon's ratio to it",
+        "errors",
+    ]);
+    for one in series {
+        let median = |value: &dyn Fn(&Sample) -> f64| Spread::of(&one.each(value)).map_or(0.0, |spread| spread.median);
+        let user = median(&|sample| sample.per_request(sample.cpu.user_us));
+        let system = median(&|sample| sample.per_request(sample.cpu.system_us));
+        let ratio = if one.name == "propylon" {
+            None
+        } else {
+            ratios(series, "propylon", one.name)
+        };
+        table.row(vec![
+            one.name.to_owned(),
+            spread(&one.cost(), 1),
+            format!("{user:.1} / {system:.1}"),
+            format!(
+                "{:.0}",
+                median(&|sample| sample.outcome.requests as f64 / sample.seconds)
+            ),
+            spread(&ratio.unwrap_or_default(), 2),
+            one.errors().to_string(),
+        ]);
+    }
+    table.print();
+    print_handshakes(series);
+}
+
+/// For the handshake workloads: what was negotiated, and how many handshakes resumed.
+fn print_handshakes(series: &[Series]) {
+    for one in series {
+        let Some(sample) = one.samples.last().filter(|sample| !sample.outcome.tls.is_empty()) else {
+            continue;
+        };
+        let share = sample.per_request(100.0 * sample.outcome.resumed as f64);
+        println!("{}: {}, {share:.1} % resumed", one.name, sample.outcome.tls);
+    }
+}
+
+fn print_verdicts(verdicts: Vec<(Workload, Option<f64>, String)>) {
+    if verdicts.is_empty() {
+        return;
+    }
+    let mut table = Table::new(&["workload", "median ratio to nginx", "verdict"]);
+    for (workload, median, text) in verdicts {
+        table.row(vec![
+            workload.name(),
+            median.map_or_else(|| "-".to_owned(), |m| format!("{m:.2}")),
+            text,
+        ]);
+    }
+    table.print();
+}
