@@ -76,6 +76,7 @@ impl Body for ClientBody {
 
 /// The time spans of an exchange, in milliseconds.
 #[derive(Clone, Copy, Debug)]
+#[expect(clippy::struct_field_names, reason = "the unit belongs into the name")]
 pub(crate) struct Spans {
     pub(crate) connect_ms: u64,
     pub(crate) response_ms: u64,

@@ -30,7 +30,7 @@ pub(crate) enum Phase {
 pub(crate) enum Kill {
     /// The drain deadline passed.
     Abort,
-    /// Too many streams were reset.
+    /// Too many streams were reset by the client.
     Glitches,
     /// No head in time.
     HeaderTimeout,

@@ -91,8 +91,9 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     match protocol {
-        Protocol::Http1 => serve_http1(worker, io).await,
-        Protocol::Http2 => serve_http2(worker, io).await,
+        // Boxed once per connection, so that neither pays for the size of the other.
+        Protocol::Http1 => Box::pin(serve_http1(worker, io)).await,
+        Protocol::Http2 => Box::pin(serve_http2(worker, io)).await,
     }
 }
 
@@ -105,13 +106,13 @@ async fn serve_http1<S: AsyncRead + AsyncWrite + Unpin + 'static>(worker: &Rc<Wo
         })
     };
     let mut connection = worker.builders.http1.serve_connection(TokioIo::new(io), service);
-    let end = drive(&state, &mut connection, |connection| connection.graceful_shutdown()).await;
+    let end = drive(&state, &mut connection, http1::Connection::graceful_shutdown).await;
     match end {
         End::Done(Ok(())) => {
             let pending = state.tunnel.take();
             if let Some(pending) = pending {
                 let parts = connection.into_parts();
-                tunnel::run(pending, parts.io.into_inner(), parts.read_buf).await;
+                Box::pin(tunnel::run(pending, parts.io.into_inner(), parts.read_buf)).await;
             }
         }
         End::Done(Err(error)) => tracing::debug!(%error, "HTTP/1.1 connection failed"),
@@ -134,7 +135,7 @@ async fn serve_http2<S: AsyncRead + AsyncWrite + Unpin + 'static>(worker: &Rc<Wo
         })
     };
     let mut connection = worker.builders.http2.serve_connection(TokioIo::new(io), service);
-    match drive(&state, &mut connection, |connection| connection.graceful_shutdown()).await {
+    match drive(&state, &mut connection, http2::Connection::graceful_shutdown).await {
         End::Done(Ok(())) => {}
         End::Done(Err(error)) => tracing::debug!(%error, "HTTP/2 connection failed"),
         End::Killed(kill) => tracing::debug!(?kill, "HTTP/2 connection ended"),

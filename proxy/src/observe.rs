@@ -178,7 +178,7 @@ fn log(exchange: &Exchange, now: Monotonic) {
     let kept_id = exchange.kept_request_id.take();
     let own_id = request_id_text(exchange.request_id);
     let peer = exchange.connection.peer.address();
-    let client = exchange.client.get().unwrap_or(peer.ip());
+    let client = exchange.client.get().unwrap_or_else(|| peer.ip());
     let host = parts.uri.authority().map(|authority| authority.host().as_bytes());
     worker.log.record(&Entry {
         unix_ms: worker.unix_ms(now),

@@ -15,7 +15,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use propylon_model::{BackendProtocol, Endpoint, EndpointsName, Pool, PoolName};
+use propylon_model::{BackendProtocol, Endpoint, Pool};
 
 use crate::{
     config::millis,
@@ -25,7 +25,6 @@ use crate::{
 /// The endpoints of one Service port: a stable handle around a swapped list.
 #[derive(Debug)]
 pub(crate) struct EndpointsHandle {
-    pub(crate) name: EndpointsName,
     pub(crate) current: ArcSwap<Vec<Endpoint>>,
 }
 
@@ -33,7 +32,6 @@ pub(crate) struct EndpointsHandle {
 #[derive(Debug)]
 pub(crate) struct PoolHandle {
     pub(crate) id: u32,
-    pub(crate) name: PoolName,
     pub(crate) spec: Arc<Pool>,
     /// How to connect; an error where the TLS settings are not usable.
     pub(crate) transport: Result<Transport, TlsConfigError>,
@@ -45,7 +43,7 @@ pub(crate) struct PoolHandle {
 }
 
 impl PoolHandle {
-    pub(crate) fn new(id: u32, name: PoolName, spec: Arc<Pool>, endpoints: Arc<EndpointsHandle>) -> Self {
+    pub(crate) fn new(id: u32, spec: Arc<Pool>, endpoints: Arc<EndpointsHandle>) -> Self {
         let tls = |alpn| TlsTransport::new(&spec.tls, alpn).map(|tls| Transport::Tls(Arc::new(tls)));
         let (transport, upgrade_transport) = match spec.protocol {
             BackendProtocol::H2c => (Ok(Transport::H2c), Ok(Transport::Http1)),
@@ -55,7 +53,6 @@ impl PoolHandle {
         };
         Self {
             id,
-            name,
             spec,
             transport,
             upgrade_transport,

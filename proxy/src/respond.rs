@@ -67,8 +67,9 @@ pub(crate) fn respond(error: &ProxyError, guard: ExchangeGuard) -> Response<Resp
         headers.insert(header::LOCATION, location.clone());
     }
     match reason {
-        Reason::TraceNotAllowed => headers.insert(header::ALLOW, HeaderValue::from_static(METHODS)),
-        Reason::MaxForwards => headers.insert(header::ALLOW, HeaderValue::from_static(METHODS)),
+        Reason::MaxForwards | Reason::TraceNotAllowed => {
+            headers.insert(header::ALLOW, HeaderValue::from_static(METHODS))
+        }
         Reason::NoReadyEndpoints => headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1")),
         _ => None,
     };

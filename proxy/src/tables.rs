@@ -143,7 +143,7 @@ impl Applier {
             match self.endpoints.get(name) {
                 Some(handle) => handle.current.store(Arc::new(list)),
                 None if endpoints.is_some() => {
-                    self.endpoints.insert(name.clone(), new_endpoints(name, list));
+                    self.endpoints.insert(name.clone(), new_endpoints(list));
                 }
                 None => {}
             }
@@ -156,7 +156,7 @@ impl Applier {
         let mut replaced = BTreeSet::new();
         for (name, pool) in &delta.pools {
             let Some(pool) = pool else { continue };
-            let handle = self.new_pool(name, pool);
+            let handle = self.new_pool(pool);
             if let Some(old) = self.pools.insert(name.clone(), handle) {
                 old.retired.store(true, Ordering::Relaxed);
             }
@@ -165,15 +165,14 @@ impl Applier {
         replaced
     }
 
-    fn new_pool(&mut self, name: &PoolName, pool: &Arc<Pool>) -> Arc<PoolHandle> {
+    fn new_pool(&mut self, pool: &Arc<Pool>) -> Arc<PoolHandle> {
         let endpoints = self
             .endpoints
             .entry(pool.endpoints.clone())
-            .or_insert_with(|| new_endpoints(&pool.endpoints, Vec::new()));
+            .or_insert_with(|| new_endpoints(Vec::new()));
         self.next_pool_id += 1;
         Arc::new(PoolHandle::new(
             self.next_pool_id,
-            name.clone(),
             Arc::clone(pool),
             Arc::clone(endpoints),
         ))
@@ -232,9 +231,8 @@ impl Applier {
     }
 }
 
-fn new_endpoints(name: &EndpointsName, list: Vec<propylon_model::Endpoint>) -> Arc<EndpointsHandle> {
+fn new_endpoints(list: Vec<propylon_model::Endpoint>) -> Arc<EndpointsHandle> {
     Arc::new(EndpointsHandle {
-        name: name.clone(),
         current: ArcSwap::from_pointee(list),
     })
 }

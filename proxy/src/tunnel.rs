@@ -122,7 +122,7 @@ impl Direction {
             let step = if !self.pending.is_empty() {
                 self.poll_write(sink, context)?
             } else if self.source_ended {
-                self.poll_shutdown(sink, context)?
+                self.poll_shutdown(sink, context)
             } else {
                 self.poll_read(source, sink, context)?
             };
@@ -165,7 +165,7 @@ impl Direction {
         let Poll::Ready(()) = Pin::new(source).poll_read(context, &mut buffer)? else {
             // An idle direction owns no memory; what was written must not wait in a buffer below us.
             self.buffer = Vec::new();
-            let _flushed: std::task::Poll<()> = Pin::new(sink).poll_flush(context)?;
+            let _flushed: Poll<()> = Pin::new(sink).poll_flush(context)?;
             return Ok(Poll::Pending);
         };
         let filled = buffer.filled().len();
@@ -175,17 +175,13 @@ impl Direction {
         Ok(Poll::Ready(()))
     }
 
-    fn poll_shutdown<W: AsyncWrite + Unpin>(
-        &mut self,
-        sink: &mut W,
-        context: &mut std::task::Context<'_>,
-    ) -> io::Result<Poll<()>> {
+    fn poll_shutdown<W: AsyncWrite + Unpin>(&mut self, sink: &mut W, context: &mut std::task::Context<'_>) -> Poll<()> {
         match Pin::new(sink).poll_shutdown(context) {
-            Poll::Pending => Ok(Poll::Pending),
+            Poll::Pending => Poll::Pending,
             // The other side may be gone already; its own direction tells.
             Poll::Ready(_) => {
                 self.done = true;
-                Ok(Poll::Ready(()))
+                Poll::Ready(())
             }
         }
     }
@@ -211,11 +207,11 @@ mod tests {
             Err(error) => panic!("{error}"),
         });
         let talk = async {
-            client.write_all(&[b'x'; 100_000]).await.unwrap();
+            client.write_all(&vec![b'x'; 100_000]).await.unwrap();
             client.shutdown().await.unwrap();
         };
         let mut received = Vec::new();
-        let (_, _, read) = tokio::join!(copy, talk, server.read_to_end(&mut received));
+        let ((), (), read) = tokio::join!(copy, talk, server.read_to_end(&mut received));
         assert_eq!(read.unwrap(), 100_006);
         assert!(received.starts_with(b"early x"));
     }

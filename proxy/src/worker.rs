@@ -66,6 +66,17 @@ impl Shared {
     }
 }
 
+/// Tables that stay as they are for as long as a request of this worker looks at them.
+pub(crate) struct Pinned(Arc<Tables>);
+
+impl std::ops::Deref for Pinned {
+    type Target = Tables;
+
+    fn deref(&self) -> &Tables {
+        &self.0
+    }
+}
+
 /// One data-plane thread.
 pub(crate) struct Worker {
     pub(crate) shared: Arc<Shared>,
@@ -75,7 +86,7 @@ pub(crate) struct Worker {
     pub(crate) metrics: WorkerMetrics,
     pub(crate) log: LogBuffer,
     tables: RefCell<Cache<Arc<ArcSwap<Tables>>, Arc<Tables>>>,
-    pinned: RefCell<Rc<Arc<Tables>>>,
+    pinned: RefCell<Rc<Pinned>>,
     pools: RefCell<HashMap<u32, Rc<LocalPool>, foldhash::fast::RandomState>>,
     exchanges: RefCell<Slab<Rc<Exchange>>>,
     connections: RefCell<Slab<Rc<ConnectionState>>>,
@@ -89,7 +100,7 @@ pub(crate) struct Worker {
 impl Worker {
     pub(crate) fn new(shared: Arc<Shared>, metrics: WorkerMetrics, log: LogBuffer) -> Self {
         let mut tables = Cache::new(Arc::clone(&shared.live.tables));
-        let pinned = Rc::new(Arc::clone(tables.load()));
+        let pinned = Rc::new(Pinned(Arc::clone(tables.load())));
         Self {
             builders: Builders::new(&shared.config),
             shared,
@@ -109,12 +120,12 @@ impl Worker {
     }
 
     /// The present tables, pinned for as long as the handle lives.
-    pub(crate) fn tables(&self) -> Rc<Arc<Tables>> {
+    pub(crate) fn tables(&self) -> Rc<Pinned> {
         let mut cache = self.tables.borrow_mut();
         let current = cache.load();
         let mut pinned = self.pinned.borrow_mut();
-        if !Arc::ptr_eq(current, &pinned) {
-            *pinned = Rc::new(Arc::clone(current));
+        if !Arc::ptr_eq(current, &pinned.0) {
+            *pinned = Rc::new(Pinned(Arc::clone(current)));
         }
         Rc::clone(&pinned)
     }
@@ -200,11 +211,13 @@ impl Worker {
             Phase::Head if age >= deadlines.header_ms => connection.end(Kill::HeaderTimeout),
             Phase::Idle if age >= deadlines.idle_ms => connection.end(Kill::Idle),
             _ if blocked != 0 && now.saturating_sub(blocked) >= deadlines.write_stall_ms => {
-                connection.end(Kill::Stalled)
+                connection.end(Kill::Stalled);
             }
             _ => {}
         }
-        if connection.http2.get() && !connection.drain.get() && is_worn(connection, now) {
+        if connection.glitches.get() >= 2 * MAX_GLITCHES {
+            connection.end(Kill::Glitches);
+        } else if connection.http2.get() && !connection.drain.get() && is_worn(connection, now) {
             connection.begin_drain();
         }
     }
@@ -258,6 +271,6 @@ pub(crate) const SWEEP: Duration = Duration::from_millis(100);
 /// Streams after which an HTTP/2 connection is asked to end.
 const MAX_STREAMS_TOTAL: u32 = 10_000;
 /// Client resets after which an HTTP/2 connection is asked to end; at twice as many it is closed.
-pub(crate) const MAX_GLITCHES: u32 = 100;
+const MAX_GLITCHES: u32 = 100;
 /// Age after which an HTTP/2 connection is asked to end.
 const MAX_AGE_MS: u64 = 3_600_000;

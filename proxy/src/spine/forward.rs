@@ -83,7 +83,7 @@ pub(super) async fn forward(
     };
     match attempts.run(ClientBody::new(incoming, exchange, &spans)).await {
         Ok(upstream::Answer::Response(response)) => Ok(answer(response, &spans, guard)),
-        Ok(upstream::Answer::Upgraded(upgraded)) => Ok(asked.accept(*upgraded, &spans, guard, on_upgrade)),
+        Ok(upstream::Answer::Upgraded(upgraded)) => Ok(upgrade::accept(*upgraded, &spans, guard, on_upgrade)),
         Err(error) => Err((error, guard)),
     }
 }
@@ -195,13 +195,13 @@ impl Attempts<'_> {
     }
 
     async fn acquire(&self, endpoint: &Rc<LocalEndpoint>, fresh_only: bool) -> Result<Acquired, ProxyError> {
-        if !self.upgrade {
-            if let Some(connection) = endpoint.http2() {
-                return Ok(Acquired {
-                    connection: Connection::Http2(connection),
-                    reused: true,
-                });
-            }
+        if !self.upgrade
+            && let Some(connection) = endpoint.http2()
+        {
+            return Ok(Acquired {
+                connection: Connection::Http2(connection),
+                reused: true,
+            });
         }
         if !fresh_only && let Some(connection) = endpoint.take_idle() {
             return Ok(Acquired {

@@ -67,18 +67,11 @@ pub(super) fn normalise(exchange: &Exchange) -> Result<Normalised<'_>, ProxyErro
     let facts = fields::check(&head, &limits(exchange)).map_err(of_field_fault)?;
     refuse_method(exchange)?;
     let target = request_target::of_request(&head, scheme(connection)).map_err(of_request_fault)?;
-    if let Some(tls) = &connection.tls {
-        if shared
-            .live
-            .certificates
-            .load()
-            .misdirected(tls, target.host.canonical())
-        {
-            return Err(ProxyError::new(
-                Reason::Misdirected,
-                "this connection was opened for a host with another certificate",
-            ));
-        }
+    if is_misdirected(exchange, target.host.canonical()) {
+        return Err(ProxyError::new(
+            Reason::Misdirected,
+            "this connection was opened for a host with another certificate",
+        ));
     }
     let path = match target.form {
         TargetForm::Asterisk => "/",
@@ -110,6 +103,17 @@ pub(super) fn normalise(exchange: &Exchange) -> Result<Normalised<'_>, ProxyErro
         forwarded,
         max_forwards,
     })
+}
+
+/// Whether the host has another certificate than the connection was opened with (RFC 9110 7.4); the table is only looked
+/// at where the host is not the server name.
+fn is_misdirected(exchange: &Exchange, host: &str) -> bool {
+    match &exchange.connection.tls {
+        Some(tls) if tls.sni.as_deref() != Some(host) => {
+            exchange.worker.shared.live.certificates.load().misdirected(tls, host)
+        }
+        _ => false,
+    }
 }
 
 /// Leaves behind what the access log will say.

@@ -71,41 +71,37 @@ impl<'a> Asked<'a> {
             _ => None,
         }
     }
+}
 
-    /// The endpoint switched: the client gets 101, or 200 on HTTP/2, and the tunnel begins when it has it.
-    pub(super) fn accept(
-        &self,
-        upgraded: Upgraded,
-        spans: &Spans,
-        guard: ExchangeGuard,
-        on_upgrade: Option<OnUpgrade>,
-    ) -> Response<ResponseBody> {
-        let exchange = std::rc::Rc::clone(guard.exchange());
-        let Upgraded { response, io, leftover } = upgraded;
-        let mut answer = Response::from_parts(response, ResponseBody::detached());
-        exchange.upstream.status.set(StatusCode::SWITCHING_PROTOCOLS.as_u16());
-        exchange.watch.disarm();
-        let pending = PendingTunnel {
-            upstream: io,
-            leftover,
-            idle_ms: spans.tunnel_idle_ms,
-            guard,
-        };
-        match on_upgrade {
-            Some(on_upgrade) => {
-                *answer.status_mut() = StatusCode::OK;
-                answer.headers_mut().remove(header::UPGRADE);
-                answer.headers_mut().remove(header::SEC_WEBSOCKET_ACCEPT);
-                tunnel::spawn_http2(pending, on_upgrade);
-            }
-            None => {
-                answer
-                    .headers_mut()
-                    .insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-                exchange.connection.tunnel.replace(Some(pending));
-            }
-        }
-        exchange.status.set(answer.status().as_u16());
+/// The endpoint switched: the client gets 101, or 200 on HTTP/2, and the tunnel begins when it has it.
+pub(super) fn accept(
+    upgraded: Upgraded,
+    spans: &Spans,
+    guard: ExchangeGuard,
+    on_upgrade: Option<OnUpgrade>,
+) -> Response<ResponseBody> {
+    let exchange = std::rc::Rc::clone(guard.exchange());
+    let Upgraded { response, io, leftover } = upgraded;
+    let mut answer = Response::from_parts(response, ResponseBody::detached());
+    exchange.upstream.status.set(StatusCode::SWITCHING_PROTOCOLS.as_u16());
+    exchange.watch.disarm();
+    let pending = PendingTunnel {
+        upstream: io,
+        leftover,
+        idle_ms: spans.tunnel_idle_ms,
+        guard,
+    };
+    if let Some(on_upgrade) = on_upgrade {
+        *answer.status_mut() = StatusCode::OK;
+        answer.headers_mut().remove(header::UPGRADE);
+        answer.headers_mut().remove(header::SEC_WEBSOCKET_ACCEPT);
+        tunnel::spawn_http2(pending, on_upgrade);
+    } else {
         answer
+            .headers_mut()
+            .insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        exchange.connection.tunnel.replace(Some(pending));
     }
+    exchange.status.set(answer.status().as_u16());
+    answer
 }
