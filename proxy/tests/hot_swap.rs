@@ -14,7 +14,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use futures_util::{SinkExt, StreamExt};
 use http::Request;
-use propylon_model::{Delta, Resources};
+use propylon_model::{BackendProtocol, Delta, Resources};
 use propylon_testkit::echo::{EchoOptions, EchoServer};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -30,6 +30,7 @@ use common::{Builder, start};
 const LOAD: Duration = Duration::from_secs(30);
 const PATIENCE: Duration = Duration::from_secs(10);
 const HOST: &str = "web.example.com";
+const GRPC_HOST: &str = "grpc.example.com";
 
 #[derive(Default)]
 struct Tally {
@@ -101,7 +102,11 @@ fn resources(addresses: &[SocketAddr], round: usize) -> Resources {
         .map(|(_, address)| *address)
         .collect();
     let other = format!("other-{}.example.com", round % 7);
-    Builder::default().host(HOST, &kept).host(&other, addresses).build()
+    Builder::default()
+        .host(HOST, &kept)
+        .host_with(GRPC_HOST, &kept, BackendProtocol::H2c)
+        .host(&other, addresses)
+        .build()
 }
 
 async fn keep_alive(address: SocketAddr, tally: Arc<Tally>) {
@@ -157,7 +162,7 @@ async fn grpc_stream(address: SocketAddr, tally: Arc<Tally>) {
     let stream = TcpStream::connect(address).await.unwrap();
     let (mut client, connection) = h2::client::handshake(stream).await.unwrap();
     let driver = tokio::task::spawn(connection);
-    let request = Request::post(format!("http://{HOST}/echo.Echo/Stream"))
+    let request = Request::post(format!("http://{GRPC_HOST}/echo.Echo/Stream"))
         .header("content-type", "application/grpc")
         .header("te", "trailers")
         .body(())

@@ -42,7 +42,11 @@ pub(crate) fn start(flags: &[&str]) -> ProxyHandle {
 pub(crate) struct Builder(Resources);
 
 impl Builder {
-    pub(crate) fn host(mut self, host: &str, endpoints: &[SocketAddr]) -> Self {
+    pub(crate) fn host(self, host: &str, endpoints: &[SocketAddr]) -> Self {
+        self.host_with(host, endpoints, BackendProtocol::Http1)
+    }
+
+    pub(crate) fn host_with(mut self, host: &str, endpoints: &[SocketAddr], protocol: BackendProtocol) -> Self {
         let service = host.replace('.', "-");
         let pool = PoolName::new(format!("default/{service}:80"));
         let name = EndpointsName::new(format!("default/{service}:80"));
@@ -63,7 +67,7 @@ impl Builder {
             service: ObjectRef::new(Kind::Service, "default", service.as_str()),
             port: 80,
             endpoints: name.clone(),
-            protocol: BackendProtocol::Http1,
+            protocol,
             tls: BackendTls::default(),
         };
         let list = endpoints
