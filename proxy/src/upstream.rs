@@ -26,7 +26,7 @@ mod tls;
 #[cfg(test)]
 mod tests;
 
-use std::{rc::Rc, time::Duration};
+use std::{fmt, rc::Rc, time::Duration};
 
 use http::Response;
 
@@ -46,12 +46,20 @@ pub use self::{
 };
 
 /// What the backend answered.
-#[derive(Debug)]
 pub enum Answer<B> {
     /// A final response.
     Response(Response<UpstreamBody<B>>),
     /// The backend switched protocols, as the request asked (101, RFC 9110 15.2.2).
     Upgraded(Box<Upgraded>),
+}
+
+impl<B> fmt::Debug for Answer<B> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Response(response) => formatter.debug_tuple("Response").field(response).finish(),
+            Self::Upgraded(upgraded) => formatter.debug_tuple("Upgraded").field(upgraded).finish(),
+        }
+    }
 }
 
 /// A connection that speaks another protocol from here on.

@@ -1,11 +1,16 @@
 //! Establishing a connection to an endpoint.
 
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
+use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::{Http1, Http2, TlsTransport, UpstreamError, UpstreamErrorKind, UpstreamIo};
+
+/// How long sent bytes may stay unacknowledged on an HTTP/2 connection before the kernel gives it up (RFC 5482): many
+/// exchanges share it, and a vanished backend must not take new ones for the quarter of an hour that TCP would try.
+const HTTP2_USER_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// What is spoken below HTTP, and which HTTP.
 #[derive(Clone, Debug)]
@@ -40,9 +45,11 @@ pub async fn connect(address: SocketAddr, transport: &Transport) -> Result<Conne
     let stream = TcpStream::connect(address).await.map_err(connect_error)?;
     stream.set_nodelay(true).map_err(connect_error)?;
     match transport {
-        Transport::H2c => Http2::handshake(UpstreamIo::Tcp(stream), "http")
-            .await
-            .map(Connection::Http2),
+        Transport::H2c => {
+            limit_silence(&stream)?;
+            let handshake = Http2::handshake(UpstreamIo::Tcp(stream), "http");
+            handshake.await.map(Connection::Http2)
+        }
         Transport::Http1 => Ok(Connection::Http1(Box::new(Http1::new(UpstreamIo::Tcp(stream))))),
         Transport::Tls(tls) => {
             let name = tls.server_name(address.ip());
@@ -51,6 +58,9 @@ pub async fn connect(address: SocketAddr, transport: &Transport) -> Result<Conne
                 .await
                 .map_err(tls_error)?;
             let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+            if is_http2 {
+                limit_silence(stream.get_ref().0)?;
+            }
             let io = UpstreamIo::Tls(Box::new(stream));
             if is_http2 {
                 return Http2::handshake(io, "https").await.map(Connection::Http2);
@@ -58,6 +68,12 @@ pub async fn connect(address: SocketAddr, transport: &Transport) -> Result<Conne
             Ok(Connection::Http1(Box::new(Http1::new(io))))
         }
     }
+}
+
+fn limit_silence(stream: &TcpStream) -> Result<(), UpstreamError> {
+    SockRef::from(stream)
+        .set_tcp_user_timeout(Some(HTTP2_USER_TIMEOUT))
+        .map_err(connect_error)
 }
 
 fn connect_error(error: io::Error) -> UpstreamError {
