@@ -39,16 +39,6 @@ impl NormalPath {
         &self.0
     }
 
-    /// The text, shared.
-    pub fn to_shared(&self) -> Arc<str> {
-        Arc::clone(&self.0)
-    }
-
-    /// [`Self::without_trailing_slash`], shared where that is the whole text.
-    pub fn to_shared_prefix(&self) -> Arc<str> {
-        if self.0.ends_with('/') { self.without_trailing_slash().into() } else { self.to_shared() }
-    }
-
     /// The text without a trailing slash: what counts of a `Prefix` rule; empty for `/`.
     pub fn without_trailing_slash(&self) -> &str {
         self.0.strip_suffix('/').unwrap_or(&self.0)

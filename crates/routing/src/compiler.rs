@@ -94,7 +94,7 @@ impl<T> Compiler<T> {
         while let Some(host) = self.touched.pop_first() {
             let table = self.hosts.get(&host).map(|names| {
                 let groups = names.iter().filter_map(|name| self.groups.get(name).map(Arc::as_ref));
-                Arc::new(HostTable::new(groups, make))
+                Arc::new(HostTable::new(&host, groups, make))
             });
             self.table.set(&host, table);
         }

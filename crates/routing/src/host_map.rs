@@ -2,8 +2,6 @@
 
 use std::{array, sync::Arc};
 
-use propylon_model::HostName;
-
 use crate::host_table::HostTable;
 
 /// Two levels of shared arrays over small sorted shards: changing one of 25,000 hosts copies some 150 pointers.
@@ -17,15 +15,14 @@ impl<T> HostMap<T> {
         let (row, column) = position(hash);
         let shard = self.rows.get(row)?.get(column)?;
         let first = shard.partition_point(|entry| entry.hash < hash);
-        let same_hash = shard.iter().skip(first).take_while(|entry| entry.hash == hash);
+        let mut same_hash = shard.iter().skip(first).take_while(|entry| entry.hash == hash);
         same_hash
-            .into_iter()
-            .find(|entry| entry.host.as_str() == host)
+            .find(|entry| entry.table.host() == host.as_bytes())
             .map(|entry| &entry.table)
     }
 
-    /// Puts a table in, or removes it.
-    pub(crate) fn set(&mut self, hash: u64, host: &HostName, table: Option<Arc<HostTable<T>>>) {
+    /// Puts the table of a host in, or removes it.
+    pub(crate) fn set(&mut self, hash: u64, host: &str, table: Option<Arc<HostTable<T>>>) {
         let (row, column) = position(hash);
         let Some(shard) = self
             .rows
@@ -35,25 +32,10 @@ impl<T> HostMap<T> {
             return;
         };
         let shard = Arc::make_mut(shard);
-        match (
-            shard.binary_search_by(|entry| (entry.hash, &entry.host).cmp(&(hash, host))),
-            table,
-        ) {
-            (Ok(at), Some(table)) => {
-                if let Some(entry) = shard.get_mut(at) {
-                    entry.table = table;
-                }
-            }
-            (Ok(at), None) => drop(shard.remove(at)),
-            (Err(at), Some(table)) => shard.insert(
-                at,
-                Entry {
-                    hash,
-                    host: host.clone(),
-                    table,
-                },
-            ),
-            (Err(_), None) => {}
+        shard.retain(|entry| entry.hash != hash || entry.table.host() != host.as_bytes());
+        if let Some(table) = table {
+            let at = shard.partition_point(|entry| entry.hash < hash);
+            shard.insert(at, Entry { hash, table });
         }
     }
 
@@ -62,14 +44,14 @@ impl<T> HostMap<T> {
     /// # Cost
     /// n log n in the hosts.
     pub(crate) fn sorted(&self) -> Vec<&Arc<HostTable<T>>> {
-        let mut entries: Vec<&Entry<T>> = self
+        let entries = self
             .rows
             .iter()
             .flat_map(|row| row.iter())
-            .flat_map(|shard| shard.iter())
-            .collect();
-        entries.sort_unstable_by_key(|entry| &entry.host);
-        entries.into_iter().map(|entry| &entry.table).collect()
+            .flat_map(|shard| shard.iter());
+        let mut tables: Vec<&Arc<HostTable<T>>> = entries.map(|entry| &entry.table).collect();
+        tables.sort_unstable_by_key(|table| table.host());
+        tables
     }
 }
 
@@ -91,14 +73,13 @@ impl<T> Clone for HostMap<T> {
     }
 }
 
-/// In the order of hash, then host.
+/// In the order of hash.
 type Shard<T> = Vec<Entry<T>>;
 
 type Row<T> = [Arc<Shard<T>>; FANOUT];
 
 struct Entry<T> {
     hash: u64,
-    host: HostName,
     table: Arc<HostTable<T>>,
 }
 
@@ -106,7 +87,6 @@ impl<T> Clone for Entry<T> {
     fn clone(&self) -> Self {
         Self {
             hash: self.hash,
-            host: self.host.clone(),
             table: Arc::clone(&self.table),
         }
     }

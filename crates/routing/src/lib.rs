@@ -10,8 +10,9 @@
 mod compiler;
 mod host_map;
 mod host_table;
+mod index;
 mod merge;
-mod paths;
+
 mod route;
 mod table;
 

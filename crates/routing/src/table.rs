@@ -68,8 +68,13 @@ impl<T> RouteTable<T> {
         let root = Arc::make_mut(&mut self.root);
         match host {
             HostPattern::Any => root.any = table,
-            HostPattern::Exact(name) => root.exact.set(root.hasher.hash_one(name.as_str()), name, table),
-            HostPattern::Wildcard(suffix) => root.wildcards.set(root.hasher.hash_one(suffix.as_str()), suffix, table),
+            HostPattern::Exact(name) => root
+                .exact
+                .set(root.hasher.hash_one(name.as_str()), name.as_str(), table),
+            HostPattern::Wildcard(suffix) => {
+                root.wildcards
+                    .set(root.hasher.hash_one(suffix.as_str()), suffix.as_str(), table);
+            }
         }
     }
 

@@ -16,6 +16,11 @@ pub(super) fn readings(unresolved: &str) -> Vec<String> {
         [RemoveDots, DecodeSlashes, MergeSlashes],
         [RemoveDots, MergeSlashes, DecodeSlashes],
     ];
+    let decoded = unresolved.replace(ENCODED_SLASH, "/");
+    if !decoded.contains("//") && !decoded.contains("/.") {
+        // Nothing to merge or to remove, before decoding or after: every order gives the same.
+        return vec![decoded];
+    }
     let mut readings = Vec::with_capacity(ORDERS.len());
     for order in ORDERS {
         let reading = order
