@@ -71,6 +71,8 @@ pub(crate) enum Value {
     Name(Arc<str>),
     Off,
     Redirect(Redirect),
+    /// The annotation stands there, but it never had a value that could be read.
+    Unusable,
 }
 
 /// When plain HTTP is answered with a redirect to HTTPS.

@@ -5,10 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use k8s_openapi::api::{
-    core::v1::{Service, ServicePort},
-    networking::v1::IngressServiceBackend,
-};
+use k8s_openapi::api::networking::v1::IngressServiceBackend;
 use propylon_model::{
     Action, BackendProtocol, BackendTls, Endpoint, Endpoints, EndpointsName, Kind, ObjectRef, Pool, PoolName, Refusal,
     ReportReason,
@@ -17,11 +14,11 @@ use propylon_model::{
 use crate::{
     annotations::{BACKEND_CA_SECRET, BACKEND_SERVER_NAME, PREFIX},
     classes::Served,
-    endpoints::{self, Choice, Policy, Slices, is_tcp},
+    endpoints::{self, Choice, Policy, Slices},
     memory::Memory,
     reports::{Reports, name_some},
     settings::Settings,
-    world::{Key, Options, PortRef, World},
+    world::{Key, Options, World},
 };
 
 mod authorities;
@@ -40,6 +37,8 @@ pub(crate) struct Backends<'a> {
     pub(crate) endpoints: BTreeMap<EndpointsName, Arc<Endpoints>>,
     /// Pools that cannot be used because what verifies their certificates is missing.
     closed: BTreeMap<PoolName, Refusal>,
+    /// Ingresses that have a TLS backend.
+    tls_users: BTreeSet<Key>,
     /// Ports without endpoints, with what there is to say and who uses them.
     empty: BTreeMap<EndpointsName, (ObjectRef, String, BTreeSet<String>)>,
 }
@@ -47,7 +46,7 @@ pub(crate) struct Backends<'a> {
 impl<'a> Backends<'a> {
     pub(crate) fn new(world: &'a World, options: &'a Options, memory: &'a mut Memory, reports: &mut Reports) -> Self {
         let services = world.services.iter().map(|(key, service)| {
-            let object = ObjectRef::new(Kind::Service, key.namespace.clone(), key.name.clone());
+            let object = service_object(key);
             (key, Settings::read(&object, &service.metadata, memory, reports))
         });
         Self {
@@ -59,6 +58,7 @@ impl<'a> Backends<'a> {
             pools: BTreeMap::new(),
             endpoints: BTreeMap::new(),
             closed: BTreeMap::new(),
+            tls_users: BTreeSet::new(),
             empty: BTreeMap::new(),
         }
     }
@@ -103,40 +103,37 @@ impl<'a> Backends<'a> {
         }
     }
 
+    /// Reports settings for TLS backends on Ingresses that have none: their author expects encryption that is not there.
+    pub(crate) fn report_without_tls(&self, served: &[Served<'_>], reports: &mut Reports) {
+        for ingress in served.iter().filter(|ingress| !self.tls_users.contains(ingress.key)) {
+            for name in [BACKEND_CA_SECRET, BACKEND_SERVER_NAME] {
+                if ingress.settings.has(name) {
+                    let message = format!(
+                        "metadata.annotations[{PREFIX}{name}]: has no effect, because no backend of this Ingress speaks TLS; set \
+                         appProtocol: https on the Service port"
+                    );
+                    reports.add(&ingress.object, ReportReason::AnnotationUnsupported, message);
+                }
+            }
+        }
+    }
+
     fn pool(&mut self, ingress: &Served<'_>, key: &Key, port: &Port, reports: &mut Reports) -> Action {
-        let endpoints = EndpointsName::new(format!("{key}:{}", port.label));
-        self.add_endpoints(ingress, key, port, &endpoints, reports);
-        let of_service = self.settings(key);
-        let protocol = self.protocol(key, port, reports);
-        let is_tls = matches!(protocol, BackendProtocol::Https | BackendProtocol::Wss);
-        let own = is_tls
-            && [BACKEND_CA_SECRET, BACKEND_SERVER_NAME]
-                .iter()
-                .any(|name| ingress.settings.name(name).is_some());
-        let suffix = if own {
-            format!("@{}", ingress.key.name)
-        } else {
-            String::new()
-        };
+        let protocol = protocol(key, port, reports);
+        let has_own = [BACKEND_CA_SECRET, BACKEND_SERVER_NAME]
+            .iter()
+            .any(|name| ingress.settings.has(name));
+        let owner = (is_tls(protocol) && has_own).then_some(ingress);
+        let suffix = owner
+            .map(|ingress| format!("@{}", ingress.key.name))
+            .unwrap_or_default();
         let name = PoolName::new(format!("{key}:{}{suffix}", port.label));
+        if is_tls(protocol) {
+            self.tls_users.insert(ingress.key.clone());
+        }
         if !self.pools.contains_key(&name) && !self.closed.contains_key(&name) {
-            let service = ObjectRef::new(Kind::Service, key.namespace.clone(), key.name.clone());
-            let owner = if own { &ingress.object } else { &service };
-            let settings = [Some(&ingress.settings).filter(|_| own), Some(&of_service)];
-            let tls = if is_tls {
-                self.tls(owner, port, &settings, reports)
-            } else {
-                Ok(BackendTls::default())
-            };
-            match tls {
-                Ok(tls) => {
-                    let pool = Pool {
-                        service,
-                        port: port.number,
-                        endpoints,
-                        protocol,
-                        tls,
-                    };
+            match self.new_pool(owner, key, port, protocol, reports) {
+                Ok(pool) => {
                     self.pools.insert(name.clone(), Arc::new(pool));
                 }
                 Err(refusal) => {
@@ -144,10 +141,37 @@ impl<'a> Backends<'a> {
                 }
             }
         }
-        match self.closed.get(&name) {
-            Some(refusal) => Action::Refuse(refusal.clone()),
-            None => Action::Forward(name),
+        if let Some(refusal) = self.closed.get(&name) {
+            return Action::Refuse(refusal.clone());
         }
+        self.add_endpoints(ingress, key, port, reports);
+        Action::Forward(name)
+    }
+
+    /// A pool of one Ingress, or of all; refused where its certificates cannot be verified as asked.
+    fn new_pool(
+        &mut self,
+        owner: Option<&Served<'_>>,
+        key: &Key,
+        port: &Port,
+        protocol: BackendProtocol,
+        reports: &mut Reports,
+    ) -> Result<Pool, Refusal> {
+        let service = service_object(key);
+        let tls = if is_tls(protocol) {
+            let of_service = self.settings(key);
+            let settings = [owner.map(|owner| &owner.settings), Some(&of_service)];
+            self.tls(owner.map_or(&service, |owner| &owner.object), port, &settings, reports)
+        } else {
+            Ok(BackendTls::default())
+        };
+        Ok(Pool {
+            service,
+            port: port.number,
+            endpoints: port.endpoints(key),
+            protocol,
+            tls: tls?,
+        })
     }
 
     /// How the certificates of a TLS backend are verified; fails closed where that cannot be done as asked.
@@ -158,9 +182,11 @@ impl<'a> Backends<'a> {
         settings: &[Option<&Settings>; 2],
         reports: &mut Reports,
     ) -> Result<BackendTls, Refusal> {
-        let name = |annotation: &str| settings.iter().flatten().find_map(|settings| settings.name(annotation));
-        let server_name = name(BACKEND_SERVER_NAME).cloned();
-        let Some(secret) = name(BACKEND_CA_SECRET) else {
+        let first = |annotation: &str| settings.iter().flatten().find(|settings| settings.has(annotation));
+        let server_name = first(BACKEND_SERVER_NAME)
+            .and_then(|settings| settings.name(BACKEND_SERVER_NAME))
+            .cloned();
+        let Some(settings) = first(BACKEND_CA_SECRET) else {
             let message = format!(
                 "port {}: the certificates of this TLS backend are not verified; name a Secret with ca.crt in \
                  {PREFIX}{BACKEND_CA_SECRET}",
@@ -172,8 +198,10 @@ impl<'a> Backends<'a> {
                 server_name,
             });
         };
-        let key = Key::new(owner.namespace.clone(), Arc::clone(secret));
-        match authorities::of(self.world, self.memory, owner, &key, reports) {
+        let secret = settings
+            .name(BACKEND_CA_SECRET)
+            .map(|name| Key::new(owner.namespace.clone(), Arc::clone(name)));
+        match secret.and_then(|key| authorities::of(self.world, self.memory, owner, &key, reports)) {
             Some(ca_der) => Ok(BackendTls {
                 ca_der: Some(ca_der),
                 server_name,
@@ -184,34 +212,9 @@ impl<'a> Backends<'a> {
         }
     }
 
-    fn protocol(&self, key: &Key, port: &Port, reports: &mut Reports) -> BackendProtocol {
-        match port.app_protocol.as_deref() {
-            None | Some("http" | "kubernetes.io/ws") => BackendProtocol::Http1,
-            Some("grpc" | "kubernetes.io/h2c") => BackendProtocol::H2c,
-            Some("https") => BackendProtocol::Https,
-            Some("kubernetes.io/wss") => BackendProtocol::Wss,
-            Some(other) => {
-                let object = ObjectRef::new(Kind::Service, key.namespace.clone(), key.name.clone());
-                let message = format!(
-                    "port {}: appProtocol '{other}' is not known, so HTTP/1.1 is spoken; known are http, https, grpc, \
-                     kubernetes.io/h2c, kubernetes.io/ws and kubernetes.io/wss",
-                    port.label
-                );
-                reports.add(&object, ReportReason::AppProtocolUnknown, message);
-                BackendProtocol::Http1
-            }
-        }
-    }
-
-    fn add_endpoints(
-        &mut self,
-        ingress: &Served<'_>,
-        key: &Key,
-        port: &Port,
-        name: &EndpointsName,
-        reports: &mut Reports,
-    ) {
-        if !self.endpoints.contains_key(name) {
+    fn add_endpoints(&mut self, ingress: &Served<'_>, key: &Key, port: &Port, reports: &mut Reports) {
+        let name = port.endpoints(key);
+        if !self.endpoints.contains_key(&name) {
             let found = match port.mapped {
                 Some(address) => Endpoints {
                     endpoints: vec![Endpoint {
@@ -220,11 +223,11 @@ impl<'a> Backends<'a> {
                         node: None,
                     }],
                 },
-                None => self.choose(key, port, name, reports),
+                None => self.choose(key, port, &name, reports),
             };
             self.endpoints.insert(name.clone(), Arc::new(found));
         }
-        if let Some((_, _, users)) = self.empty.get_mut(name) {
+        if let Some((_, _, users)) = self.empty.get_mut(&name) {
             users.insert(ingress.key.to_string());
         }
     }
@@ -237,7 +240,7 @@ impl<'a> Backends<'a> {
             allow_local: self.options.allow_local_endpoints,
         };
         let choice = endpoints::choose(slices, &port.name, policy);
-        let object = ObjectRef::new(Kind::Service, key.namespace.clone(), key.name.clone());
+        let object = service_object(key);
         if !choice.denied.is_empty() {
             let message = format!(
                 "port {}: the endpoints {} are left out, because loopback and link-local addresses are those of the proxy's \
@@ -253,6 +256,33 @@ impl<'a> Backends<'a> {
         }
         choice.endpoints
     }
+}
+
+fn service_object(key: &Key) -> ObjectRef {
+    ObjectRef::new(Kind::Service, key.namespace.clone(), key.name.clone())
+}
+
+fn protocol(key: &Key, port: &Port, reports: &mut Reports) -> BackendProtocol {
+    match port.app_protocol.as_deref() {
+        None | Some("http" | "kubernetes.io/ws") => BackendProtocol::Http1,
+        Some("grpc" | "kubernetes.io/h2c") => BackendProtocol::H2c,
+        Some("https") => BackendProtocol::Https,
+        Some("kubernetes.io/wss") => BackendProtocol::Wss,
+        Some(other) => {
+            let object = service_object(key);
+            let message = format!(
+                "port {}: appProtocol '{other}' is not known, so HTTP/1.1 is spoken; known are http, https, grpc, \
+                 kubernetes.io/h2c, kubernetes.io/ws and kubernetes.io/wss",
+                port.label
+            );
+            reports.add(&object, ReportReason::AppProtocolUnknown, message);
+            BackendProtocol::Http1
+        }
+    }
+}
+
+const fn is_tls(protocol: BackendProtocol) -> bool {
+    matches!(protocol, BackendProtocol::Https | BackendProtocol::Wss)
 }
 
 fn why_empty(choice: &Choice, slices: usize, port: &Port) -> String {

@@ -14,7 +14,7 @@ use crate::{
     world::{Key, Options, World},
 };
 
-/// The controller that an IngressClass of ours names.
+/// The controller that an `IngressClass` of ours names.
 const CONTROLLER: &str = "propylon.dev/ingress-controller";
 const DEFAULT_CLASS: &str = "ingressclass.kubernetes.io/is-default-class";
 const LEGACY_CLASS: &str = "kubernetes.io/ingress.class";

@@ -4,7 +4,7 @@ use propylon_model::{Report, Resources};
 
 use crate::{
     backends::Backends,
-    classes, groups,
+    classes, conflicts, groups,
     memory::Memory,
     nginx::{self, Verdict},
     reports::Reports,
@@ -50,9 +50,11 @@ pub fn compile(world: &World, options: &Options, memory: &mut Memory) -> Compile
             .extend(groups::of(ingress, &mut backends, &certificates, &mut reports));
     }
     backends.report_empty(&mut reports);
+    backends.report_without_tls(&served, &mut reports);
     resources.pools = backends.pools;
     resources.endpoints = backends.endpoints;
     resources.certificates = certificates.certificates;
+    conflicts::report(&resources, &mut reports);
     Compiled {
         resources,
         reports: reports.into_sorted(),

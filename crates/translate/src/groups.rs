@@ -1,9 +1,6 @@
 //! The paths that an Ingress puts on each host.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use k8s_openapi::api::networking::v1::{HTTPIngressPath, IngressBackend};
 use propylon_model::{
@@ -61,7 +58,6 @@ impl Builder<'_, '_> {
         let spec = self.ingress.ingress.spec.as_ref();
         let rules = spec.and_then(|spec| spec.rules.as_deref()).unwrap_or_default();
         let mut hosts: BTreeMap<HostPattern, Vec<Rule>> = BTreeMap::new();
-        let mut seen = BTreeSet::new();
         if rules.is_empty() && spec.is_some_and(|spec| spec.default_backend.is_some()) {
             hosts.insert(HostPattern::Any, Vec::new());
         }
@@ -80,17 +76,7 @@ impl Builder<'_, '_> {
             for (index, path) in rule.http.iter().flat_map(|http| http.paths.iter()).enumerate() {
                 let field = format!("{field}.http.paths[{index}]");
                 let Some(rule) = self.rule(&field, path) else { continue };
-                if seen.insert((host.clone(), compared(&rule.path))) {
-                    rules.push(rule);
-                } else {
-                    let message = format!(
-                        "{field}.path: '{}' stands before in this Ingress with the same host and path type; that one wins, \
-                         remove one of them",
-                        rule.path.path()
-                    );
-                    self.reports
-                        .add(&self.ingress.object, ReportReason::RouteConflict, message);
-                }
+                rules.push(rule);
             }
             hosts.entry(host).or_default().extend(rules);
         }
@@ -143,13 +129,5 @@ impl Builder<'_, '_> {
             )),
             None => Some((action, policy)),
         }
-    }
-}
-
-/// A path as conflicts compare it: the trailing slash of a prefix does not count.
-fn compared(path: &PathMatch) -> (bool, String) {
-    match path {
-        PathMatch::Exact(path) => (true, path.as_str().to_owned()),
-        PathMatch::Prefix(path) => (false, path.as_str().trim_end_matches('/').to_owned()),
     }
 }

@@ -16,6 +16,7 @@ pub mod manifest;
 mod backends;
 mod classes;
 mod compile;
+mod conflicts;
 mod endpoints;
 mod groups;
 mod memory;

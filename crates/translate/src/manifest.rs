@@ -1,5 +1,7 @@
 //! Texts of manifests to Kubernetes objects.
 
+use std::fmt;
+
 use k8s_openapi::{
     api::{
         core::v1::{Secret, Service},
@@ -17,7 +19,9 @@ use crate::world::Key;
 mod documents;
 
 /// A Kubernetes object of one of the kinds that are compiled, or the name of another one.
-#[derive(Clone, Debug, PartialEq)]
+///
+/// Its `Debug` form is the name only, because a Secret must not get into a log.
+#[derive(Clone, PartialEq)]
 pub enum Object {
     /// `discovery.k8s.io/v1` `EndpointSlice`.
     EndpointSlice(Box<EndpointSlice>),
@@ -52,6 +56,23 @@ impl Object {
             Self::Service(service) => (Kind::Service, Key::of_namespaced(&service.metadata)),
         };
         Some(ObjectRef::new(kind, key.namespace, key.name))
+    }
+}
+
+impl fmt::Debug for Object {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self, self.key()) {
+            (
+                Self::Other {
+                    api_version,
+                    kind,
+                    name,
+                },
+                _,
+            ) => write!(formatter, "{name} {api_version} {kind}"),
+            (_, Some(key)) => write!(formatter, "{key}"),
+            (_, None) => formatter.write_str("an object"),
+        }
     }
 }
 
@@ -188,24 +209,37 @@ fn wanted_version(api_version: &str, kind: &str) -> Option<(&'static str, &'stat
     const INGRESS_HINT: &str = " (and name backends as service.name and service.port, and give each path a pathType)";
     let group = api_version.split_once('/').map_or("", |(group, _)| group);
     match (group, kind) {
-        ("networking.k8s.io" | "extensions", "Ingress") => Some(("networking.k8s.io/v1", INGRESS_HINT)),
-        ("networking.k8s.io" | "extensions", "IngressClass") => Some(("networking.k8s.io/v1", "")),
-        ("discovery.k8s.io", "EndpointSlice") => Some(("discovery.k8s.io/v1", "")),
+        ("networking.k8s.io" | "extensions" | "", "Ingress") => Some(("networking.k8s.io/v1", INGRESS_HINT)),
+        ("networking.k8s.io" | "extensions" | "", "IngressClass") => Some(("networking.k8s.io/v1", "")),
+        ("discovery.k8s.io" | "", "EndpointSlice") => Some(("discovery.k8s.io/v1", "")),
         ("", "Secret" | "Service") => Some(("v1", "")),
-        ("", "Ingress" | "IngressClass") => Some(("networking.k8s.io/v1", "")),
-        ("", "EndpointSlice") => Some(("discovery.k8s.io/v1", "")),
         _ => None,
     }
 }
 
 fn typed<T: DeserializeOwned>(line: u64, fields: Map<String, Value>) -> Result<T, ManifestError> {
     let (kind, name) = (text_of(&fields, "kind").to_owned(), name_of(&fields).to_owned());
-    serde_path_to_error::deserialize(Value::Object(fields)).map_err(|error| ManifestError::Field {
-        line,
-        kind,
-        name,
-        path: error.path().to_string(),
-        message: error.inner().to_string(),
+    serde_path_to_error::deserialize(Value::Object(fields)).map_err(|error| {
+        let path = error.path().to_string();
+        // What serde says names the value, which must not get into a report where it is a secret.
+        let message = match path.split(['.', '[']).next() {
+            Some("data") if kind == "Secret" => "must be a map of names to base64 texts".to_owned(),
+            Some("stringData") if kind == "Secret" => {
+                "must be a map of names to texts (numbers need quotes)".to_owned()
+            }
+            _ => match error.inner().to_string() {
+                // YAML 1.1 takes `no`, `on` or `1.10` for something else, as the API server's parser does.
+                message if message.ends_with("expected a string") => format!("{message}; write it in quotes"),
+                message => message,
+            },
+        };
+        ManifestError::Field {
+            line,
+            kind,
+            name,
+            path,
+            message,
+        }
     })
 }
 

@@ -1,6 +1,6 @@
 //! What compiles remember of each other: the last good version of what turned bad.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use k8s_openapi::api::core::v1::Secret;
 use propylon_model::{Kind, ObjectRef};
@@ -14,10 +14,21 @@ use crate::{
 /// Last good values, by object; an object's are forgotten when it is deleted.
 ///
 /// It also keeps what was read from each Secret, so that certificates are not parsed again in every compile.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Memory {
     annotations: BTreeMap<ObjectRef, BTreeMap<&'static str, Value>>,
     secrets: BTreeMap<Key, SecretMemory>,
+}
+
+/// How much is remembered; never what, because it holds Secrets.
+impl fmt::Debug for Memory {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Memory")
+            .field("annotated_objects", &self.annotations.len())
+            .field("secrets", &self.secrets.len())
+            .finish_non_exhaustive()
+    }
 }
 
 impl Memory {
@@ -76,12 +87,12 @@ impl Memory {
                     .pair
                     .take()
                     .and_then(Reading::into_usable)
-                    .or(memory.last_pair.take());
+                    .or_else(|| memory.last_pair.take());
                 memory.last_authorities = memory
                     .authorities
                     .take()
                     .and_then(Reading::into_usable)
-                    .or(memory.last_authorities.take());
+                    .or_else(|| memory.last_authorities.take());
             }
             memory.source = Arc::clone(secret);
         }
@@ -90,7 +101,6 @@ impl Memory {
 }
 
 /// What was read from a Secret, and what the last good version of it gave.
-#[derive(Debug)]
 pub(crate) struct Reading<T: ?Sized> {
     /// What the Secret holds now; else why it is of no use.
     pub(crate) now: Result<Arc<T>, String>,
@@ -112,7 +122,6 @@ impl<T: ?Sized> Reading<T> {
     }
 }
 
-#[derive(Debug)]
 struct SecretMemory {
     source: Arc<Secret>,
     pair: Option<Reading<Pair>>,

@@ -3,12 +3,12 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use propylon_model::{ObjectRef, ReportReason, RoutePolicy};
+use propylon_model::{Kind, ObjectRef, ReportReason, RoutePolicy};
 
 use crate::{
     annotations::{
-        self, CONNECT_TIMEOUT, PREFIX, REDIRECT_HTTPS, REQUEST_TIMEOUT, RESPONSE_IDLE_TIMEOUT, RESPONSE_TIMEOUT,
-        Redirect, TUNNEL_IDLE_TIMEOUT, Value,
+        self, Annotation, BACKEND_CA_SECRET, CONNECT_TIMEOUT, Form, PREFIX, REDIRECT_HTTPS, REQUEST_TIMEOUT,
+        RESPONSE_IDLE_TIMEOUT, RESPONSE_TIMEOUT, Redirect, TUNNEL_IDLE_TIMEOUT, Value,
     },
     memory::Memory,
     reports::Reports,
@@ -25,41 +25,31 @@ impl Settings {
         let mut values = BTreeMap::new();
         for (key, text) in metadata.annotations.iter().flatten() {
             let Some(name) = key.strip_prefix(PREFIX) else { continue };
-            let Some(annotation) = annotations::find(name) else {
-                reports.add(object, ReportReason::AnnotationUnknown, unknown(key, name));
-                continue;
-            };
-            if !annotation.applies(object.kind) {
-                let kind = object.kind.as_str();
-                let message = format!("metadata.annotations[{key}]: has no effect on {kind} objects; remove it");
-                reports.add(object, ReportReason::AnnotationUnsupported, message);
-                continue;
-            }
-            let Some(form) = annotation.form else {
-                let message =
-                    format!("metadata.annotations[{key}]: is not supported in this version and has no effect");
-                reports.add(object, ReportReason::AnnotationUnsupported, message);
-                continue;
+            let (annotation, form) = match supported(object.kind, key, name) {
+                Ok(found) => found,
+                Err((reason, message)) => {
+                    reports.add(object, reason, message);
+                    continue;
+                }
             };
             let last = last_good.remove(annotation.name);
-            match form.read(text) {
-                Ok(value) => {
-                    values.insert(annotation.name, value);
-                }
-                Err(why) => {
-                    reports.add(
-                        object,
-                        ReportReason::AnnotationInvalid,
-                        invalid(key, &why, annotation, last.is_some()),
-                    );
-                    if let Some(last) = last {
-                        values.insert(annotation.name, last);
-                    }
-                }
-            }
+            let value = form.read(text).unwrap_or_else(|why| {
+                let message = invalid(key, &why, annotation, last.as_ref());
+                reports.add(object, ReportReason::AnnotationInvalid, message);
+                last.unwrap_or(Value::Unusable)
+            });
+            values.insert(annotation.name, value);
         }
-        memory.put_values(object, values.clone());
+        let good = values.iter().filter(|(_, value)| **value != Value::Unusable);
+        memory.put_values(object, good.map(|(name, value)| (*name, value.clone())).collect());
+        // Where nothing was ever good, the default holds; but not for what keeps a connection from going unverified.
+        values.retain(|name, value| *value != Value::Unusable || *name == BACKEND_CA_SECRET);
         Self(values)
+    }
+
+    /// Whether the annotation stands there, be it of use or not.
+    pub(crate) fn has(&self, annotation: &str) -> bool {
+        self.0.contains_key(annotation)
     }
 
     /// A name that the annotation gives.
@@ -99,20 +89,39 @@ impl Settings {
     }
 }
 
-fn unknown(key: &str, name: &str) -> String {
-    let message = format!("metadata.annotations[{key}]: is not known and has no effect");
-    match annotations::suggest(name) {
-        Some(nearest) => format!("{message}; did you mean {PREFIX}{nearest}?"),
-        None => format!("{message}; remove it"),
+/// The annotation of a name and how its value is read; else what to report.
+fn supported(kind: Kind, key: &str, name: &str) -> Result<(&'static Annotation, Form), (ReportReason, String)> {
+    let field = format!("metadata.annotations[{key}]");
+    let Some(annotation) = annotations::find(name) else {
+        let what_next = match annotations::suggest(name) {
+            Some(nearest) => format!("did you mean {PREFIX}{nearest}?"),
+            None => "remove it".to_owned(),
+        };
+        return Err((
+            ReportReason::AnnotationUnknown,
+            format!("{field}: is not known and has no effect; {what_next}"),
+        ));
+    };
+    if !annotation.applies(kind) {
+        let message = format!("{field}: has no effect on {} objects; remove it", kind.as_str());
+        return Err((ReportReason::AnnotationUnsupported, message));
     }
+    annotation.form.map(|form| (annotation, form)).ok_or_else(|| {
+        let message = format!("{field}: is not supported in this version and has no effect; remove it");
+        (ReportReason::AnnotationUnsupported, message)
+    })
 }
 
-fn invalid(key: &str, why: &str, annotation: &annotations::Annotation, has_last_good: bool) -> String {
-    let accepted = annotation.accepted;
-    let in_force = if has_last_good {
-        "the last good value stays in force".to_owned()
-    } else {
-        format!("the default holds ({})", annotation.default)
+fn invalid(key: &str, why: &str, annotation: &Annotation, last_good: Option<&Value>) -> String {
+    let in_force = match last_good {
+        Some(_) => "the last good value stays in force".to_owned(),
+        None if annotation.name == BACKEND_CA_SECRET => {
+            "the backend cannot be verified and requests to it over TLS are answered with 503".to_owned()
+        }
+        None => format!("the default holds ({})", annotation.default),
     };
-    format!("metadata.annotations[{key}]: {why}; accepted: {accepted}; {in_force}")
+    format!(
+        "metadata.annotations[{key}]: {why}; accepted: {}; {in_force}",
+        annotation.accepted
+    )
 }

@@ -59,7 +59,9 @@ impl fmt::Display for Key {
 }
 
 /// Every object that is compiled, admitted ([`crate::admit::admit`]) before it is inserted.
-#[derive(Clone, Debug, Default, PartialEq)]
+///
+/// Its `Debug` form is the names only, because Secrets must not get into a log.
+#[derive(Clone, Default, PartialEq)]
 pub struct World {
     /// Ingresses, of every class.
     pub ingresses: BTreeMap<Key, Arc<Ingress>>,
@@ -111,6 +113,19 @@ impl World {
             Kind::Secret => self.secrets.remove(key).is_some(),
             Kind::Service => self.services.remove(key).is_some(),
         }
+    }
+}
+
+impl fmt::Debug for World {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("World")
+            .field("ingresses", &self.ingresses.keys())
+            .field("ingress_classes", &self.ingress_classes.keys())
+            .field("services", &self.services.keys())
+            .field("endpoint_slices", &self.endpoint_slices.keys())
+            .field("secrets", &self.secrets.keys())
+            .finish()
     }
 }
 

@@ -1,4 +1,4 @@
-//! Ingress and IngressClass.
+//! `Ingress` and `IngressClass`.
 
 use k8s_openapi::api::networking::v1::{
     HTTPIngressPath, Ingress, IngressBackend, IngressClass, IngressRule, IngressServiceBackend,

@@ -67,14 +67,13 @@ fn port(field: &str, port: &mut ServicePort, errors: &mut Errors) {
     protocol(&format!("{field}.protocol"), &mut port.protocol, errors);
     let target_field = format!("{field}.targetPort");
     match &port.target_port {
-        None => port.target_port = Some(IntOrString::Int(port.port)),
-        Some(IntOrString::Int(0)) => port.target_port = Some(IntOrString::Int(port.port)),
-        Some(IntOrString::Int(number)) => port_number(&target_field, *number, errors),
-        Some(IntOrString::String(name)) if name.is_empty() => port.target_port = Some(IntOrString::Int(port.port)),
-        Some(IntOrString::String(name)) if !names::is_port_name(name) => {
-            errors.invalid(target_field, name, names::PORT_NAME_RULE);
+        Some(IntOrString::Int(number)) if *number != 0 => port_number(&target_field, *number, errors),
+        Some(IntOrString::String(name)) if !name.is_empty() => {
+            if !names::is_port_name(name) {
+                errors.invalid(target_field, name, names::PORT_NAME_RULE);
+            }
         }
-        Some(IntOrString::String(_)) => {}
+        _ => port.target_port = Some(IntOrString::Int(port.port)),
     }
     app_protocol(&format!("{field}.appProtocol"), port.app_protocol.as_deref(), errors);
 }

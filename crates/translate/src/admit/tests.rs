@@ -2,7 +2,8 @@ use super::*;
 use crate::manifest::parse;
 
 fn admitted(text: &str) -> Result<Object, Vec<String>> {
-    let object = parse(text).remove(0).unwrap();
+    let object = parse(text).remove(0);
+    let object = object.map_err(|error| vec![error.to_string()])?;
     admit(object).map_err(|errors| errors.iter().map(ToString::to_string).collect())
 }
 

@@ -2,7 +2,18 @@
 
 use std::{fmt::Display, net::SocketAddr};
 
-use super::*;
+use k8s_openapi::api::{
+    core::v1::{Service, ServicePort},
+    networking::v1::IngressServiceBackend,
+};
+use propylon_model::{EndpointsName, Refusal, ReportReason};
+
+use super::Backends;
+use crate::{
+    endpoints::is_tcp,
+    reports::name_some,
+    world::{Key, PortRef, World},
+};
 
 /// The port that a backend means.
 pub(super) struct Port {
@@ -15,6 +26,13 @@ pub(super) struct Port {
     pub(super) app_protocol: Option<String>,
     /// The address of a `--map`, which replaces the endpoints.
     pub(super) mapped: Option<SocketAddr>,
+}
+
+impl Port {
+    /// The name of its endpoints.
+    pub(super) fn endpoints(&self, service: &Key) -> EndpointsName {
+        EndpointsName::new(format!("{service}:{}", self.label))
+    }
 }
 
 /// Why a backend means no port.

@@ -108,3 +108,34 @@ fn what_is_no_object_is_an_error() {
     assert!(kinds("").is_empty());
     assert!(kinds("a: 1\na: 2\n")[0].contains("line 2"));
 }
+
+#[test]
+fn the_value_of_a_secret_is_never_told() {
+    for field in [
+        "data: {a: not-base64-hunter2}",
+        "stringData: {a: 424242}",
+        "data: [hunter2]",
+        "stringData: hunter2",
+    ] {
+        let text = format!("apiVersion: v1\nkind: Secret\nmetadata: {{name: a}}\n{field}\n");
+        let kinds = kinds(&text);
+        assert!(kinds[0].starts_with("error line 1: Secret 'a': "), "{}", kinds[0]);
+        assert!(
+            !kinds[0].contains("hunter2") && !kinds[0].contains("424242"),
+            "{}",
+            kinds[0]
+        );
+    }
+    let text = "{apiVersion: v1, kind: Secret, metadata: {name: a}, stringData: {a: hunter2}}";
+    assert_eq!(format!("{:?}", parse(text)), "[Ok(default/a Secret)]");
+}
+
+#[test]
+fn words_that_yaml_takes_for_booleans_get_a_hint() {
+    let text = "apiVersion: v1\nkind: Service\nmetadata: {name: no}\n";
+    assert!(
+        kinds(text)[0].ends_with("metadata.name: invalid type: boolean `false`, expected a string; write it in quotes")
+    );
+    let text = "apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec: {publishNotReadyAddresses: yes}\n";
+    assert_eq!(kinds(text), ["default/a Service"]);
+}

@@ -12,7 +12,6 @@ use x509_parser::{
 };
 
 /// A certificate chain and the key of its leaf, known to parse and to match.
-#[derive(Debug)]
 pub(crate) struct Pair {
     pub(crate) chain_der: Arc<[Vec<u8>]>,
     pub(crate) key: PrivateKeyDer,

@@ -1,0 +1,134 @@
+//! Resources and reports as text, the same for the same values. Defaults are left out.
+
+use std::{collections::BTreeMap, fmt::Write};
+
+use jiff::Timestamp;
+use propylon_model::{Action, Certificate, Pool, RouteGroup, RoutePolicy};
+use propylon_translate::Compiled;
+
+pub(crate) fn render(compiled: &Compiled, pairs: &BTreeMap<Vec<u8>, String>) -> String {
+    let mut out = String::new();
+    let resources = &compiled.resources;
+    for (name, group) in &resources.groups {
+        writeln!(out, "group {name}").unwrap();
+        render_group(group, &mut out);
+    }
+    for (name, pool) in &resources.pools {
+        writeln!(out, "pool {name}: {}", pool_text(pool)).unwrap();
+    }
+    for (name, endpoints) in &resources.endpoints {
+        let texts = endpoints.endpoints.iter().map(|endpoint| {
+            let place = [("pod", &endpoint.pod), ("on", &endpoint.node)];
+            let place = place
+                .iter()
+                .filter_map(|(word, name)| name.as_ref().map(|name| format!(" {word} {name}")));
+            format!("{}{}", endpoint.address, place.collect::<String>())
+        });
+        let text = texts.collect::<Vec<_>>().join(", ");
+        writeln!(
+            out,
+            "endpoints {name}: {}",
+            if text.is_empty() { "none" } else { &text }
+        )
+        .unwrap();
+    }
+    for (name, certificate) in &resources.certificates {
+        writeln!(out, "certificate {name}: {}", certificate_text(certificate, pairs)).unwrap();
+    }
+    for report in &compiled.reports {
+        writeln!(out, "{report}").unwrap();
+    }
+    out
+}
+
+fn render_group(group: &RouteGroup, out: &mut String) {
+    let created = group
+        .created_unix_s
+        .map_or_else(|| "undated".to_owned(), |time| format!("created {}", time_text(time)));
+    let redirect = if group.redirect_https {
+        ", redirect to HTTPS"
+    } else {
+        ""
+    };
+    let host = group.host.to_string();
+    let host = if host.is_empty() { "any" } else { &host };
+    writeln!(out, "  of {}, {created}, host {host}{redirect}", group.source).unwrap();
+    for rule in &group.rules {
+        let kind = match rule.path {
+            propylon_model::PathMatch::Exact(_) => "Exact",
+            propylon_model::PathMatch::Prefix(_) => "Prefix",
+        };
+        let (action, policy) = (action_text(&rule.action), policy_text(&rule.policy));
+        writeln!(out, "  {kind} {} -> {action}{policy}", rule.path.path()).unwrap();
+    }
+    if let Some((action, policy)) = &group.default_backend {
+        writeln!(out, "  default -> {}{}", action_text(action), policy_text(policy)).unwrap();
+    }
+}
+
+fn action_text(action: &Action) -> String {
+    match action {
+        Action::Forward(pool) => pool.to_string(),
+        Action::Refuse(refusal) => format!("503 {refusal:?}"),
+    }
+}
+
+fn policy_text(policy: &RoutePolicy) -> String {
+    let default = RoutePolicy::default();
+    let values = [
+        ("connect", Some(policy.connect_timeout), Some(default.connect_timeout)),
+        (
+            "response",
+            Some(policy.response_timeout),
+            Some(default.response_timeout),
+        ),
+        (
+            "response-idle",
+            Some(policy.response_idle_timeout),
+            Some(default.response_idle_timeout),
+        ),
+        ("request", policy.request_timeout, default.request_timeout),
+        (
+            "tunnel-idle",
+            Some(policy.tunnel_idle_timeout),
+            Some(default.tunnel_idle_timeout),
+        ),
+    ];
+    let changed = values.iter().filter(|(_, value, default)| value != default);
+    let text = |value: &Option<_>| value.map_or("off".to_owned(), |value: std::time::Duration| format!("{value:?}"));
+    changed
+        .flat_map(|(name, value, _)| [", ", *name, " "].map(str::to_owned).into_iter().chain([text(value)]))
+        .collect()
+}
+
+fn pool_text(pool: &Pool) -> String {
+    let mut text = format!(
+        "{} port {}, {:?} to {}",
+        pool.service, pool.port, pool.protocol, pool.endpoints
+    );
+    if let Some(authorities) = &pool.tls.ca_der {
+        write!(text, ", {} authorities", authorities.len()).unwrap();
+    }
+    if let Some(name) = &pool.tls.server_name {
+        write!(text, ", server name {name}").unwrap();
+    }
+    text
+}
+
+fn certificate_text(certificate: &Certificate, pairs: &BTreeMap<Vec<u8>, String>) -> String {
+    let hosts = certificate.hosts.iter().map(ToString::to_string);
+    let hosts = hosts
+        .map(|host| if host.is_empty() { "any".to_owned() } else { host })
+        .collect::<Vec<_>>()
+        .join(", ");
+    let pair = pairs.get(&certificate.chain_der[0]).map_or("unknown", String::as_str);
+    format!(
+        "{pair} for {hosts}, rank {}, ends {}",
+        certificate.rank,
+        time_text(certificate.not_after_unix_s)
+    )
+}
+
+fn time_text(unix_s: i64) -> String {
+    Timestamp::from_second(unix_s).unwrap().to_string()
+}
