@@ -3,7 +3,7 @@
 mod client;
 mod scripted;
 
-pub use client::{RawClient, RawResponse};
+pub use client::{RawClient, RawResponse, accept_any_certificate};
 pub use scripted::{ScriptedServer, Step, scripted_server};
 
 use std::{io, net::SocketAddr};

@@ -348,7 +348,7 @@ fn is_silence(error: &io::Error) -> bool {
 /// # Panics
 /// Never: the provider supports both versions.
 #[expect(clippy::expect_used, reason = "the provider supports TLS 1.2 and 1.3")]
-fn accept_any_certificate() -> ClientConfig {
+pub fn accept_any_certificate() -> ClientConfig {
     let provider = Arc::new(aws_lc_rs::default_provider());
     ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()

@@ -1,0 +1,24 @@
+//! Black-box tests of `propylon run`: one module per paragraph of what it promises.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "tests: a failure here is a failed test"
+)]
+
+mod annotations;
+mod balancing;
+mod client_address;
+mod commands;
+mod folder;
+mod framing;
+mod ingress;
+mod limits;
+mod observability;
+mod paths;
+mod protocols;
+mod reliability;
+mod shutdown;
+mod streaming;
+mod tls;
+mod upgrades;
