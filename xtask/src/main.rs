@@ -1,15 +1,34 @@
-//! Repository chores: purity check, generated reference pages.
+//! Repository chores: the checks that no compiler makes, generated reference pages, and one command for all tests.
 
+mod docs;
+mod purity;
+mod repository;
+mod sizes;
+mod source;
 mod test;
 
 use std::process::ExitCode;
 
 use anyhow::Result;
 
+const USAGE: &str = "usage: cargo xtask COMMAND
+
+  docs [--check]   write docs/reference/ from the tables in the code; --check says what is out of date instead
+  purity           check the layers, what pure crates and the proxy link, and where `unsafe` stands
+  sizes            check the sizes of source files (also: size)
+  test [STAGE...]  run every check of the repository, or the named stages";
+
 fn main() -> Result<ExitCode> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    match arguments.split_first() {
-        Some((command, rest)) if command == "test" => test::run(rest),
-        _ => anyhow::bail!("test"),
+    let (command, rest) = arguments
+        .split_first()
+        .map_or(("", [].as_slice()), |(command, rest)| (command.as_str(), rest));
+    match (command, rest) {
+        ("docs", []) => docs::write(),
+        ("docs", [flag]) if flag == "--check" => docs::check(),
+        ("purity", []) => purity::check(),
+        ("size" | "sizes", []) => sizes::check(),
+        ("test", stages) => test::run(stages),
+        _ => anyhow::bail!("{USAGE}"),
     }
 }
