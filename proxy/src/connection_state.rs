@@ -62,6 +62,10 @@ pub(crate) struct ConnectionState {
     pub(crate) http2: Cell<bool>,
     pub(crate) kill: Cell<Option<Kill>>,
     pub(crate) drain: Cell<bool>,
+    /// Asks an idle HTTP/1.1 connection to give up hyper's state.
+    pub(crate) park: Cell<bool>,
+    /// Whether it has.
+    pub(crate) parked: Cell<bool>,
     pub(crate) now_ms: Rc<Cell<u64>>,
     /// An upgrade that starts when the 101 response is written.
     pub(crate) tunnel: RefCell<Option<PendingTunnel>>,
@@ -86,6 +90,8 @@ impl ConnectionState {
             http2: Cell::new(false),
             kill: Cell::new(None),
             drain: Cell::new(false),
+            park: Cell::new(false),
+            parked: Cell::new(false),
             now_ms,
             tunnel: RefCell::new(None),
             waker: Cell::new(None),
@@ -111,6 +117,13 @@ impl ConnectionState {
     /// Ends the connection at its next poll.
     pub(crate) fn end(&self, kill: Kill) {
         if self.kill.replace(Some(kill)).is_none() || kill == Kill::Abort {
+            self.wake();
+        }
+    }
+
+    /// Asks the connection to keep only its socket until the next request.
+    pub(crate) fn ask_to_park(&self) {
+        if !self.park.replace(true) {
             self.wake();
         }
     }

@@ -8,6 +8,7 @@ use std::{
     task::Poll,
 };
 
+use bytes::Bytes;
 use hyper::{
     body::Incoming,
     rt::Executor,
@@ -15,7 +16,7 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use crate::{
     config::Config,
@@ -83,6 +84,8 @@ where
 enum End {
     Done(Result<(), hyper::Error>),
     Killed(Kill),
+    /// Idle for long enough to keep only the socket.
+    Park,
 }
 
 /// Serves HTTP on a connection until it ends.
@@ -97,32 +100,75 @@ where
     }
 }
 
-async fn serve_http1<S: AsyncRead + AsyncWrite + Unpin + 'static>(worker: &Rc<Worker>, io: ClientIo<S>) {
+async fn serve_http1<S: AsyncRead + AsyncWrite + Unpin + 'static>(worker: &Rc<Worker>, mut io: ClientIo<S>) {
     let state = Rc::clone(&io.state);
-    let service = {
-        let (worker, state) = (Rc::clone(worker), Rc::clone(&state));
-        service_fn(move |request: hyper::Request<Incoming>| {
-            spine::serve(Rc::clone(&worker), Rc::clone(&state), request)
-        })
-    };
-    let mut connection = worker.builders.http1.serve_connection(TokioIo::new(io), service);
-    let end = drive(&state, &mut connection, http1::Connection::graceful_shutdown).await;
-    match end {
-        End::Done(Ok(())) => {
-            let pending = state.tunnel.take();
-            if let Some(pending) = pending {
-                let parts = connection.into_parts();
-                Box::pin(tunnel::run(pending, parts.io.into_inner(), parts.read_buf)).await;
+    loop {
+        let service = {
+            let (worker, state) = (Rc::clone(worker), Rc::clone(&state));
+            service_fn(move |request: hyper::Request<Incoming>| {
+                spine::serve(Rc::clone(&worker), Rc::clone(&state), request)
+            })
+        };
+        let mut connection = Box::new(worker.builders.http1.serve_connection(TokioIo::new(io), service));
+        let end = drive(&state, &mut *connection, http1::Connection::graceful_shutdown).await;
+        if let End::Killed(kill) = end
+            && !(kill == Kill::HeaderTimeout && state.head_bytes.get())
+        {
+            return tracing::debug!(?kill, "HTTP/1.1 connection ended");
+        }
+        if let End::Done(Err(error)) = end {
+            return tracing::debug!(%error, "HTTP/1.1 connection failed");
+        }
+        let parts = connection.into_parts();
+        io = parts.io.into_inner();
+        match end {
+            End::Park => {
+                io.prefix = parts.read_buf;
+                if !parked(&state, &mut io).await {
+                    return;
+                }
+            }
+            End::Killed(_) => {
+                // Best effort: a client this slow may not read it either.
+                drop(farewell(&mut io).await);
+                return;
+            }
+            End::Done(_) => {
+                let pending = state.tunnel.take();
+                if let Some(pending) = pending {
+                    Box::pin(tunnel::run(pending, io, parts.read_buf)).await;
+                }
+                return;
             }
         }
-        End::Done(Err(error)) => tracing::debug!(%error, "HTTP/1.1 connection failed"),
-        End::Killed(Kill::HeaderTimeout) if state.head_bytes.get() => {
-            let mut io = connection.into_parts().io.into_inner();
-            // Best effort: a client this slow may not read it either.
-            drop(farewell(&mut io).await);
-        }
-        End::Killed(kill) => tracing::debug!(?kill, "HTTP/1.1 connection ended"),
     }
+}
+
+/// Waits for the next request of an idle connection without hyper's state (about 16 KiB); true when bytes are there.
+async fn parked<S: AsyncRead + Unpin>(state: &ConnectionState, io: &mut ClientIo<S>) -> bool {
+    state.parked.set(true);
+    let next = poll_fn(|context| {
+        state.register(context);
+        if state.kill.get().is_some() || state.drain.get() {
+            return Poll::Ready(false);
+        }
+        if !io.prefix.is_empty() {
+            return Poll::Ready(true);
+        }
+        let mut bytes = [0_u8; UNPARK_READ];
+        let mut buffer = ReadBuf::new(&mut bytes);
+        match Pin::new(&mut *io).poll_read(context, &mut buffer) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Ok(())) => {
+                io.prefix = Bytes::copy_from_slice(buffer.filled());
+                Poll::Ready(!io.prefix.is_empty())
+            }
+            Poll::Ready(Err(_)) => Poll::Ready(false),
+        }
+    })
+    .await;
+    state.parked.set(false);
+    next
 }
 
 async fn serve_http2<S: AsyncRead + AsyncWrite + Unpin + 'static>(worker: &Rc<Worker>, io: ClientIo<S>) {
@@ -139,6 +185,7 @@ async fn serve_http2<S: AsyncRead + AsyncWrite + Unpin + 'static>(worker: &Rc<Wo
         End::Done(Ok(())) => {}
         End::Done(Err(error)) => tracing::debug!(%error, "HTTP/2 connection failed"),
         End::Killed(kill) => tracing::debug!(?kill, "HTTP/2 connection ended"),
+        End::Park => {}
     }
 }
 
@@ -152,6 +199,9 @@ where
         state.register(context);
         if let Some(kill) = state.kill.get() {
             return Poll::Ready(End::Killed(kill));
+        }
+        if state.park.take() {
+            return Poll::Ready(End::Park);
         }
         if state.drain.get() && !draining {
             draining = true;
@@ -168,6 +218,8 @@ async fn farewell<S: AsyncWrite + Unpin>(io: &mut ClientIo<S>) -> io::Result<()>
 }
 
 const REQUEST_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\nproxy-status: propylon; error=http_request_error; details=\"header_timeout\"\r\n\r\n";
+/// What is read at once when a parked connection wakes; the rest is read by hyper.
+const UNPARK_READ: usize = 2048;
 /// Enough for the longest head and a few body frames.
 const H1_BUFFER: usize = 128 * 1024;
 const H2_STREAM_WINDOW: u32 = 64 * 1024;

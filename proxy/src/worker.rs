@@ -210,6 +210,9 @@ impl Worker {
         match connection.phase.get() {
             Phase::Head if age >= deadlines.header_ms => connection.end(Kill::HeaderTimeout),
             Phase::Idle if age >= deadlines.idle_ms => connection.end(Kill::Idle),
+            Phase::Idle if age >= PARK_AFTER_MS && blocked == 0 && !connection.http2.get() && !connection.parked.get() => {
+                connection.ask_to_park();
+            }
             _ if blocked != 0 && now.saturating_sub(blocked) >= deadlines.write_stall_ms => {
                 connection.end(Kill::Stalled);
             }
@@ -268,6 +271,8 @@ fn is_worn(connection: &ConnectionState, now: u64) -> bool {
 
 /// How often a worker looks at everything.
 pub(crate) const SWEEP: Duration = Duration::from_millis(100);
+/// Idle time after which an HTTP/1.1 connection keeps only its socket.
+const PARK_AFTER_MS: u64 = 1_000;
 /// Streams after which an HTTP/2 connection is asked to end.
 const MAX_STREAMS_TOTAL: u32 = 10_000;
 /// Client resets after which an HTTP/2 connection is asked to end; at twice as many it is closed.
