@@ -7,6 +7,7 @@ use std::time::Duration;
 use propylon_testkit::{
     echo::{EchoOptions, EchoServer},
     raw::RawClient,
+    wait,
 };
 
 use common::{Builder, everything, start};
@@ -44,4 +45,23 @@ fn a_drained_proxy_answers_then_ends() {
     proxy.drain(Duration::ZERO);
     proxy.join();
     assert!(client.closes_within(Duration::from_secs(5)).unwrap());
+}
+
+#[test]
+fn an_idle_connection_is_parked_and_serves_again() {
+    let backend = EchoServer::start(EchoOptions::named("web-1")).unwrap();
+    let proxy = start(&[]);
+    proxy.apply(&everything(
+        &Builder::default()
+            .host("web.example.com", &[backend.address])
+            .build(),
+    ));
+    let mut client = RawClient::connect(proxy.addresses().http[0]).unwrap();
+    for _ in 0..2 {
+        assert_eq!(client.get("web.example.com", "/").unwrap().status, 200);
+        // Longer than the time after which a worker parks; the condition is time itself.
+        assert!(wait::until(Duration::from_millis(1_300), || false).is_none());
+    }
+    assert_eq!(client.get("web.example.com", "/").unwrap().status, 200);
+    assert_eq!(backend.requests(), 3);
 }
