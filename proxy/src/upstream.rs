@@ -26,7 +26,7 @@ mod tls;
 #[cfg(test)]
 mod tests;
 
-use std::{fmt, rc::Rc, time::Duration};
+use std::{fmt, time::Duration};
 
 use http::Response;
 
@@ -78,6 +78,3 @@ pub trait Home {
     /// Takes the connection back; `keep_alive` is what the backend announced (`Keep-Alive: timeout`).
     fn put_back(&self, connection: Box<Http1>, keep_alive: Option<Duration>);
 }
-
-/// A shared [`Home`]; none: the connection is closed after its exchange.
-pub type HomeHandle = Option<Rc<dyn Home>>;

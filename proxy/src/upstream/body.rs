@@ -3,6 +3,7 @@
 use std::{
     fmt,
     pin::Pin,
+    rc::Rc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -11,7 +12,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
 use super::{
-    BodyError, BoxError, ChunkedDecoder, Decoded, HomeHandle, Http1,
+    BodyError, BoxError, ChunkedDecoder, Decoded, Home, Http1,
     http2::Http2Body,
     outgoing::{Outgoing, OutgoingError},
 };
@@ -88,6 +89,12 @@ where
     }
 }
 
+/// Where a connection goes when its exchange has ended cleanly.
+pub(super) struct WayHome {
+    pub(super) home: Rc<dyn Home>,
+    pub(super) keep_alive: Option<Duration>,
+}
+
 /// How much of the body is still to come.
 #[derive(Debug)]
 pub(super) enum BodyFraming {
@@ -106,7 +113,7 @@ pub(super) struct Http1Body<B> {
     ahead: Option<Result<Decoded, &'static str>>,
     outgoing: Option<Outgoing<B>>,
     /// Where the connection goes; `None` when it must be closed.
-    home: Option<(HomeHandle, Option<Duration>)>,
+    home: Option<WayHome>,
 }
 
 impl<B> Http1Body<B> {
@@ -115,7 +122,7 @@ impl<B> Http1Body<B> {
         framing: BodyFraming,
         first: Option<Decoded>,
         outgoing: Option<Outgoing<B>>,
-        home: Option<(HomeHandle, Option<Duration>)>,
+        home: Option<WayHome>,
     ) -> Self {
         Self {
             connection: Some(connection),
@@ -141,8 +148,8 @@ impl<B> Http1Body<B> {
     /// The response ended cleanly.
     fn finish(&mut self) {
         let sent = self.outgoing.take().is_none();
-        if let (Some(connection), Some((home, keep_alive)), true) = (self.connection.take(), self.home.take(), sent) {
-            connection.go_home(&home, keep_alive);
+        if let (Some(connection), Some(way), true) = (self.connection.take(), self.home.take(), sent) {
+            connection.go_home(&way);
         }
     }
 

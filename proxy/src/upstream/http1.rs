@@ -5,6 +5,7 @@ use std::{
     future::{Future, poll_fn},
     io,
     pin::{Pin, pin},
+    rc::Rc,
     task::{Context, Poll, Waker, ready},
     time::Duration,
 };
@@ -15,9 +16,9 @@ use http_body::Body;
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 
 use super::{
-    Answer, BoxError, ChunkedDecoder, Decoded, HomeHandle, RequestHead, ResponseFraming, ResponseHead, SendError, Sent,
+    Answer, BoxError, ChunkedDecoder, Decoded, Home, RequestHead, ResponseFraming, ResponseHead, SendError, Sent,
     Upgraded, UpstreamBody, UpstreamErrorKind, UpstreamIo,
-    body::{BodyFraming, Http1Body},
+    body::{BodyFraming, Http1Body, WayHome},
     outgoing::{Outgoing, OutgoingError},
     response_head::parse_response_head,
 };
@@ -81,7 +82,7 @@ impl Http1 {
         self: Box<Self>,
         head: &RequestHead<'_>,
         body: B,
-        home: HomeHandle,
+        home: Option<Rc<dyn Home>>,
     ) -> Result<Answer<B>, SendError<B>>
     where
         B: Body<Data = Bytes> + Unpin,
@@ -139,15 +140,14 @@ impl Http1 {
     }
 
     /// Hands the connection to its home, or closes it when bytes are left over.
-    pub(super) fn go_home(mut self: Box<Self>, home: &HomeHandle, keep_alive: Option<Duration>) {
-        let Some(home) = home else { return };
+    pub(super) fn go_home(mut self: Box<Self>, way: &WayHome) {
         if !self.read.is_empty() {
             return;
         }
         if self.read.capacity() > HEAD_READ_BYTES {
             self.read = BytesMut::new();
         }
-        home.put_back(self, keep_alive);
+        way.home.put_back(self, way.keep_alive);
     }
 }
 
@@ -296,8 +296,10 @@ where
         })))
     }
 
-    fn respond(mut self, head: ResponseHead, home: HomeHandle) -> Result<Answer<B>, SendError<B>> {
+    fn respond(mut self, head: ResponseHead, home: Option<Rc<dyn Home>>) -> Result<Answer<B>, SendError<B>> {
         let reusable = head.persistent && self.write_error.is_none() && !self.outgoing.is_held();
+        let keep_alive = head.keep_alive;
+        let way = home.filter(|_| reusable).map(|home| WayHome { home, keep_alive });
         let mut headers = head.headers;
         let whole = match self.take_whole_body(head.framing) {
             Ok(whole) => whole,
@@ -308,8 +310,8 @@ where
                 if head.framing == ResponseFraming::Chunked {
                     headers.remove(header::TRAILER);
                 }
-                if reusable && self.outgoing.is_done() {
-                    self.connection.go_home(&home, head.keep_alive);
+                if let Some(way) = way.filter(|_| self.outgoing.is_done()) {
+                    self.connection.go_home(&way);
                 }
                 UpstreamBody::whole(body)
             }
@@ -320,7 +322,7 @@ where
                     framing,
                     first,
                     sending.then_some(self.outgoing),
-                    reusable.then_some((home, head.keep_alive)),
+                    way,
                 ))
             }
         };

@@ -8,6 +8,10 @@ use super::{BodyLength, RequestHead, fields::clean_trailers, fields::visit_reque
 ///
 /// The framing fields are ours: exactly one of none, `content-length` and `transfer-encoding: chunked`.
 pub fn serialize_head(head: &RequestHead<'_>, out: &mut Vec<u8>) {
+    debug_assert!(
+        head.target.bytes().all(|byte| byte > b' ' && byte != 0x7f),
+        "the target was normalised"
+    );
     out.extend_from_slice(head.method.as_str().as_bytes());
     out.push(b' ');
     out.extend_from_slice(head.target.as_bytes());
@@ -54,6 +58,10 @@ fn put_connection(head: &RequestHead<'_>, out: &mut Vec<u8>) {
 }
 
 fn put_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    debug_assert!(
+        !value.iter().any(|byte| matches!(byte, b'\r' | b'\n' | 0)),
+        "values come from parsed fields"
+    );
     out.reserve(name.len() + value.len() + 4);
     out.extend_from_slice(name);
     out.extend_from_slice(b": ");

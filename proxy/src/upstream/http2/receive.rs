@@ -67,18 +67,12 @@ impl Http2Body {
         if self.ended {
             return Poll::Ready(None);
         }
-        match ready!(self.stream.poll_data(cx)) {
-            Some(Ok(data)) => {
-                // The window opens again as the data is handed on: the client's own window holds the backend back.
-                let released = self.stream.flow_control().release_capacity(data.len());
-                if let Err(error) = released {
-                    return self.fail(error);
-                }
-                self.left = self.left.map(|left| left.saturating_sub(data.len() as u64));
-                return Poll::Ready(Some(Ok(Frame::data(data))));
+        while let Some(data) = ready!(self.stream.poll_data(cx)) {
+            match data {
+                Ok(data) if data.is_empty() => {}
+                Ok(data) => return self.hand_on(data),
+                Err(error) => return self.fail(error),
             }
-            Some(Err(error)) => return self.fail(error),
-            None => {}
         }
         let trailers = ready!(self.stream.poll_trailers(cx));
         self.ended = true;
@@ -99,6 +93,15 @@ impl Http2Body {
             return SizeHint::with_exact(0);
         }
         self.left.map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+
+    fn hand_on(&mut self, data: Bytes) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        // The window opens again as the data is handed on: the client's own window holds the backend back.
+        if let Err(error) = self.stream.flow_control().release_capacity(data.len()) {
+            return self.fail(error);
+        }
+        self.left = self.left.map(|left| left.saturating_sub(data.len() as u64));
+        Poll::Ready(Some(Ok(Frame::data(data))))
     }
 
     fn fail(&mut self, error: h2::Error) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {

@@ -259,3 +259,19 @@ async fn body_is_untouched_when_none_is_announced() {
     assert!(answer.expect_err("a failure").body.is_some());
     assert_eq!(polls.get(), 0);
 }
+
+#[tokio::test]
+async fn answer_that_ends_before_its_request_closes_the_connection() {
+    let server = server(vec![
+        Step::ReadHead,
+        Step::write("HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\none"),
+        Step::ReadUntil(b"half".to_vec()),
+        Step::write("two"),
+        Step::Hold,
+    ]);
+    let (feeder, _, body) = FedBody::new();
+    let (shelf, answer) = post(&server, body, exact(8)).await;
+    feeder.send(data("half")).await.expect("the body is read");
+    assert_eq!(read(response(answer).into_body()).await.expect("a body").0, "onetwo");
+    assert_eq!(shelf.count(), 0, "the next request would become the rest of this body");
+}

@@ -418,3 +418,23 @@ async fn goodbye_ends_new_requests_but_not_those_under_way() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn asterisk_and_missing_host_can_be_expressed() {
+    locally(async {
+        let address = h2_server(10, |request, mut respond| async move {
+            let path = request.uri().path().to_owned();
+            answer(&mut respond, 200, &[("x-path", &path)], None);
+        })
+        .await;
+        let connection = h2_connect(address).await;
+        let headers = HeaderMap::new();
+        for (method, target, authority) in [(Method::OPTIONS, "*", &b"example.com"[..]), (Method::GET, "/a", b"")] {
+            let mut request = head(&method, &headers);
+            (request.target, request.authority) = (target, authority);
+            let answer = patiently(connection.exchange(&request, Empty::<Bytes>::new())).await;
+            assert_eq!(response(answer).headers()["x-path"], target);
+        }
+    })
+    .await;
+}
