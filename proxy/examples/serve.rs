@@ -4,8 +4,8 @@ use std::{net::SocketAddr, sync::Arc};
 
 use clap::Parser;
 use propylon_model::{
-    Action, BackendProtocol, BackendTls, Delta, Endpoint, Endpoints, EndpointsName, GroupName, HostPattern, Kind, NormalPath, ObjectRef,
-    PathMatch, Pool, PoolName, Resources, RouteGroup, RoutePolicy, Rule,
+    Action, BackendProtocol, BackendTls, Delta, Endpoint, Endpoints, EndpointsName, GroupName, HostPattern, Kind,
+    NormalPath, ObjectRef, PathMatch, Pool, PoolName, Resources, RouteGroup, RoutePolicy, Rule,
 };
 use propylon_proxy::config::DataPlaneArgs;
 
@@ -31,7 +31,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 }
 
 fn add(resources: &mut Resources, index: usize, endpoint: SocketAddr) -> Result<(), Box<dyn std::error::Error>> {
-    let (pool, endpoints) = (PoolName::new(format!("default/web-{index}:80")), EndpointsName::new(format!("default/web-{index}:80")));
+    let (pool, endpoints) = (
+        PoolName::new(format!("default/web-{index}:80")),
+        EndpointsName::new(format!("default/web-{index}:80")),
+    );
     let rule = Rule {
         path: PathMatch::Prefix(NormalPath::parse_rule("/")?),
         action: Action::Forward(pool.clone()),
@@ -53,8 +56,16 @@ fn add(resources: &mut Resources, index: usize, endpoint: SocketAddr) -> Result<
         protocol: BackendProtocol::Http1,
         tls: BackendTls::default(),
     };
-    let list = Endpoints { endpoints: vec![Endpoint { address: endpoint, pod: None, node: None }] };
-    resources.groups.insert(GroupName::new(format!("default/web-{index}/{host}")), Arc::new(group));
+    let list = Endpoints {
+        endpoints: vec![Endpoint {
+            address: endpoint,
+            pod: None,
+            node: None,
+        }],
+    };
+    resources
+        .groups
+        .insert(GroupName::new(format!("default/web-{index}/{host}")), Arc::new(group));
     resources.pools.insert(pool, Arc::new(spec));
     resources.endpoints.insert(endpoints, Arc::new(list));
     Ok(())

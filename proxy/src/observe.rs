@@ -88,7 +88,11 @@ pub(crate) fn finish(exchange: &Rc<Exchange>) {
         gauge(worker, state, StateLabel::Active).dec();
         gauge(worker, state, StateLabel::Idle).inc();
     }
-    if !exchange.complete.get() {
+    if std::thread::panicking() {
+        // The service answers 500 when the panic has been caught.
+        exchange.note(Reason::InternalError);
+        exchange.status.set(Reason::InternalError.status().as_u16());
+    } else if !exchange.complete.get() {
         exchange.note(Reason::ClientClosed);
         state
             .glitches

@@ -76,6 +76,16 @@ pub(crate) fn respond(error: &ProxyError, guard: ExchangeGuard) -> Response<Resp
     response
 }
 
+/// The answer where a panic took the exchange with it.
+pub(crate) fn internal_error() -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::detached());
+    *response.status_mut() = Reason::InternalError.status();
+    if let Ok(value) = HeaderValue::from_str(&proxy_status(Reason::InternalError)) {
+        response.headers_mut().insert("proxy-status", value);
+    }
+    response
+}
+
 /// `propylon; error=TYPE; details="CODE"`.
 pub(crate) fn proxy_status(reason: Reason) -> String {
     match reason.status().as_u16() {

@@ -22,7 +22,7 @@ use crate::{
     edge::Scheme,
     exchange::{Exchange, ExchangeGuard, Matched},
     reason::Reason,
-    respond::{ProxyError, respond},
+    respond::{self, ProxyError, respond},
     tables::Target,
     worker::{Stage, Worker},
 };
@@ -52,10 +52,7 @@ pub(crate) async fn serve(
         Ok(Err((error, guard))) => respond(&error, guard),
         Err(_) => {
             worker.metrics.panic();
-            // The guard of the exchange went with the panic: this answer stands on its own.
-            let mut response = Response::new(ResponseBody::detached());
-            *response.status_mut() = Reason::InternalError.status();
-            response
+            respond::internal_error()
         }
     };
     if worker.shared.stage() != Stage::Running
@@ -148,11 +145,15 @@ fn redirect(exchange: &Exchange, request: &Normalised<'_>) -> ProxyError {
         .shared
         .https_public_port
         .load(std::sync::atomic::Ordering::Relaxed);
-    let host = request.host();
+    let host = match request.host() {
+        // HTTP/1.0 without Host: the address that the client connected to is all there is.
+        "" => exchange.connection.local.ip().to_string(),
+        host => host.to_owned(),
+    };
     let host = if host.contains(':') && !host.starts_with('[') {
         format!("[{host}]")
     } else {
-        host.to_owned()
+        host
     };
     let target = request.target();
     let location = match port {

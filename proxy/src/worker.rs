@@ -210,7 +210,9 @@ impl Worker {
         match connection.phase.get() {
             Phase::Head if age >= deadlines.header_ms => connection.end(Kill::HeaderTimeout),
             Phase::Idle if age >= deadlines.idle_ms => connection.end(Kill::Idle),
-            Phase::Idle if age >= PARK_AFTER_MS && blocked == 0 && !connection.http2.get() && !connection.parked.get() => {
+            Phase::Idle
+                if age >= PARK_AFTER_MS && blocked == 0 && !connection.http2.get() && !connection.parked.get() =>
+            {
                 connection.ask_to_park();
             }
             _ if blocked != 0 && now.saturating_sub(blocked) >= deadlines.write_stall_ms => {

@@ -52,9 +52,7 @@ fn an_idle_connection_is_parked_and_serves_again() {
     let backend = EchoServer::start(EchoOptions::named("web-1")).unwrap();
     let proxy = start(&[]);
     proxy.apply(&everything(
-        &Builder::default()
-            .host("web.example.com", &[backend.address])
-            .build(),
+        &Builder::default().host("web.example.com", &[backend.address]).build(),
     ));
     let mut client = RawClient::connect(proxy.addresses().http[0]).unwrap();
     for _ in 0..2 {
