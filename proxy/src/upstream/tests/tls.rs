@@ -4,7 +4,11 @@ use std::{net::SocketAddr, sync::Arc};
 
 use propylon_model::BackendTls;
 use propylon_testkit::certs::{Authority, Leaf};
-use tokio::{net::TcpListener, task::JoinHandle};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+    task::JoinHandle,
+};
 use tokio_rustls::TlsAcceptor;
 
 use super::*;
@@ -147,4 +151,49 @@ fn invalid_settings_are_named() {
         Some(TlsConfigError::InvalidServerName("a b".to_owned()))
     );
     assert_eq!(settings(None, Some("10.0.0.1")), None);
+}
+
+#[tokio::test]
+async fn exchanges_and_reuse_work_over_tls() {
+    locally(async {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let acceptor = TlsAcceptor::from(
+            Authority::new("unknown")
+                .leaf(&["backend.example"])
+                .server_config(&["http/1.1"]),
+        );
+        tokio::task::spawn_local(async move {
+            let (stream, _) = listener.accept().await.expect("a connection");
+            let mut stream = acceptor.accept(stream).await.expect("a handshake");
+            let mut request = [0; 4096];
+            for answer in [
+                "200 OK\r\ncontent-length: 2\r\n\r\nhi",
+                "200 OK\r\ncontent-length: 9\r\n\r\ncut",
+            ] {
+                assert_ne!(stream.read(&mut request).await.expect("a request"), 0);
+                stream
+                    .write_all(format!("HTTP/1.1 {answer}").as_bytes())
+                    .await
+                    .expect("sent");
+                stream.flush().await.expect("sent");
+            }
+            // The end comes without close_notify.
+        });
+        let transport = transport(None, None, Alpn::Http2OrHttp1);
+        let Ok(Connection::Http1(connection)) = patiently(connect(address, &transport)).await else {
+            panic!("HTTP/1.1 was offered")
+        };
+        let (shelf, headers) = (Shelf::new(), HeaderMap::new());
+        let request = head(&Method::GET, &headers);
+        let home: Rc<dyn Home> = Rc::<Shelf>::clone(&shelf);
+        let answer = patiently(connection.exchange(&request, Empty::<Bytes>::new(), Some(home))).await;
+        assert_eq!(read(response(answer).into_body()).await.expect("a body").0, "hi");
+        let (mut connection, _) = shelf.take();
+        assert!(connection.is_reusable(), "session tickets are not an answer");
+        let answer = patiently(connection.exchange(&request, Empty::<Bytes>::new(), None)).await;
+        let error = read(response(answer).into_body()).await.expect_err("the body was cut");
+        assert!(matches!(error, BodyError::Truncated), "{error:?}");
+    })
+    .await;
 }
