@@ -29,7 +29,7 @@ pub enum Refusal {
     BackendNotFound,
     /// The Service has no such port.
     BackendPortNotFound,
-    /// The Ingress carries an annotation that restricts access and that is not supported yet; its name.
+    /// An annotation restricts access, or verifies the backend, in a way that cannot be obeyed; its name.
     RestrictionUnsupported(Arc<str>),
 }
 

@@ -4,6 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use propylon_model::{HostName, Kind, duration::parse_duration};
 
+use crate::spelling::nearest;
+
 mod table;
 
 pub use table::TABLE;
@@ -126,39 +128,7 @@ pub fn find(name: &str) -> Option<&'static Annotation> {
 
 /// The known name that an unknown one was probably meant to be.
 pub(crate) fn suggest(unknown: &str) -> Option<&'static str> {
-    let nearest = TABLE
-        .iter()
-        .map(|annotation| (distance(unknown, annotation.name), annotation.name))
-        .min()?;
-    // More than a third of the letters wrong is another word.
-    (nearest.0 <= (unknown.len() / 3).max(1)).then_some(nearest.1)
-}
-
-/// Insertions, deletions, replacements and swaps of neighbours between two texts (optimal string alignment).
-pub(crate) fn distance(left: &str, right: &str) -> usize {
-    let right: Vec<char> = right.chars().collect();
-    let mut before_previous: Vec<usize> = Vec::new();
-    let mut previous: Vec<usize> = (0..=right.len()).collect();
-    let mut left_before = None;
-    for (row, left_char) in left.chars().enumerate() {
-        let mut current = vec![row + 1];
-        let mut right_before = None;
-        for (column, right_char) in right.iter().copied().enumerate() {
-            let at = |line: &[usize], index: usize| line.get(index).copied().unwrap_or(usize::MAX - 1);
-            let replaced = at(&previous, column) + usize::from(left_char != right_char);
-            let mut best = replaced
-                .min(at(&previous, column + 1) + 1)
-                .min(at(&current, column) + 1);
-            if left_before == Some(right_char) && right_before == Some(left_char) {
-                best = best.min(at(&before_previous, column.wrapping_sub(1)) + 1);
-            }
-            current.push(best);
-            right_before = Some(right_char);
-        }
-        before_previous = std::mem::replace(&mut previous, current);
-        left_before = Some(left_char);
-    }
-    previous.last().copied().unwrap_or(0)
+    nearest(unknown, TABLE.iter().map(|annotation| annotation.name))
 }
 
 #[cfg(test)]

@@ -118,7 +118,7 @@ impl Classes<'_> {
         }
         match self.all.get(&Key::new("", name)) {
             None => Err(format!(
-                "IngressClass '{name}' does not exist, so the Ingress is not served; classes of {CONTROLLER}: {}",
+                "IngressClass '{name}' does not exist, so the Ingress is not served; the classes of {CONTROLLER} are {}",
                 name_some(self.ours())
             )),
             Some(class) => match controller(class) {

@@ -53,7 +53,7 @@ pub fn compile(world: &World, options: &Options, memory: &mut Memory) -> Compile
     backends.report_without_tls(&served, &mut reports);
     resources.pools = backends.pools;
     resources.endpoints = backends.endpoints;
-    resources.certificates = certificates.certificates;
+    resources.certificates = certificates.by_name;
     conflicts::report(&resources, &mut reports);
     Compiled {
         resources,

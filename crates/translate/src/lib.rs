@@ -23,6 +23,7 @@ mod memory;
 mod nginx;
 mod reports;
 mod settings;
+mod spelling;
 mod tls;
 mod world;
 

@@ -41,19 +41,25 @@ pub(crate) enum Verdict {
 
 /// Reads and reports the annotations of ingress-nginx.
 pub(crate) fn verdict(object: &ObjectRef, ingress: &Ingress, reports: &mut Reports) -> Verdict {
+    let annotations = ingress.metadata.annotations.as_ref();
+    let canary = format!("{PREFIX}canary");
+    if annotations
+        .and_then(|all| all.get(&canary))
+        .is_some_and(|value| value == "true")
+    {
+        let message = format!(
+            "metadata.annotations[{canary}]: canary Ingresses are not supported yet, so this one yields no rules; all requests \
+             go to the main Ingress"
+        );
+        reports.add(object, ReportReason::AnnotationUnsupported, message);
+        return Verdict::Canary;
+    }
     let mut verdict = Verdict::Open;
-    for (key, value) in ingress.metadata.annotations.iter().flatten() {
-        let Some(name) = key.strip_prefix(PREFIX) else { continue };
-        if name == "canary" {
-            if value == "true" {
-                let message = format!(
-                    "metadata.annotations[{key}]: canary Ingresses are not supported yet, so this one yields no rules; all \
-                     requests go to the main Ingress"
-                );
-                reports.add(object, ReportReason::AnnotationUnsupported, message);
-                return Verdict::Canary;
-            }
-        } else if restricts(name, value) {
+    for (key, value) in annotations.into_iter().flatten() {
+        let Some(name) = key.strip_prefix(PREFIX).filter(|name| *name != "canary") else {
+            continue;
+        };
+        if restricts(name, value) {
             let message = format!(
                 "metadata.annotations[{key}]: restricts access and is not supported yet, so every request of this Ingress is \
                  answered with 503 rather than served open; remove the annotation if the Ingress may be open"

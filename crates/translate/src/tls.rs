@@ -16,6 +16,7 @@ use crate::{
     world::{Key, Options, World},
 };
 
+mod defaults;
 pub(crate) mod pair;
 
 use pair::Pair;
@@ -26,8 +27,10 @@ const EXPIRING_S: i64 = 21 * 24 * 3600;
 /// The certificates of a compile.
 #[derive(Default)]
 pub(crate) struct Certificates {
-    pub(crate) certificates: BTreeMap<CertificateName, Arc<Certificate>>,
+    pub(crate) by_name: BTreeMap<CertificateName, Arc<Certificate>>,
     hosts: BTreeSet<HostPattern>,
+    /// The default certificate, where the operator gave one that is usable.
+    default: Option<Arc<Pair>>,
 }
 
 impl Certificates {
@@ -79,7 +82,7 @@ pub(crate) fn compile(
     }
     let Uses { secrets, reports, .. } = uses;
     let certificates = ranked(secrets, options.now_unix_s, reports);
-    report_defaults(served, &certificates, options, reports);
+    defaults::report(served, &certificates, reports);
     certificates
 }
 
@@ -248,6 +251,9 @@ fn ranked(secrets: BTreeMap<Key, Use>, now_unix_s: i64, reports: &mut Reports) -
         result
             .hosts
             .extend(used.hosts.iter().filter(|host| **host != HostPattern::Any).cloned());
+        if used.hosts.contains(&HostPattern::Any) {
+            result.default = Some(Arc::clone(&used.pair));
+        }
         let certificate = Certificate {
             hosts: used.hosts.into_iter().collect(),
             chain_der: Arc::clone(&used.pair.chain_der),
@@ -256,7 +262,7 @@ fn ranked(secrets: BTreeMap<Key, Use>, now_unix_s: i64, reports: &mut Reports) -
             rank,
         };
         result
-            .certificates
+            .by_name
             .insert(CertificateName::new(key.to_string()), Arc::new(certificate));
     }
     result
@@ -275,38 +281,6 @@ fn report_validity(key: &Key, used: &Use, now_unix_s: i64, reports: &mut Reports
     } else if used.pair.not_after_unix_s.saturating_sub(now_unix_s) <= EXPIRING_S {
         let message = format!("data[tls.crt]: the certificate ends on {ends}, in less than 21 days; renew it");
         reports.add(&object, ReportReason::CertificateExpiring, message);
-    }
-}
-
-/// Reports the `tls` entries without a Secret whose hosts get the default certificate.
-fn report_defaults(served: &[Served<'_>], certificates: &Certificates, options: &Options, reports: &mut Reports) {
-    for ingress in served {
-        for (index, tls) in ingress
-            .ingress
-            .spec
-            .iter()
-            .flat_map(|spec| spec.tls.iter().flatten())
-            .enumerate()
-        {
-            let hosts = hosts_of(ingress, tls);
-            let has_secret = tls.secret_name.as_deref().is_some_and(|name| !name.is_empty());
-            let bare: Vec<_> = hosts.iter().filter(|host| !certificates.cover(host)).collect();
-            let message = if hosts.is_empty() && (has_secret || options.default_tls_secret.is_none()) {
-                format!(
-                    "spec.tls[{index}]: names no host, and neither do the rules, so the default certificate is served; list \
-                     the hosts in spec.tls[{index}].hosts"
-                )
-            } else if !bare.is_empty() && !has_secret && options.default_tls_secret.is_none() {
-                format!(
-                    "spec.tls[{index}]: has no secretName, so the default certificate, which is self-signed, is served for \
-                     {}; name a Secret, or give --default-tls-secret",
-                    name_some(&bare)
-                )
-            } else {
-                continue;
-            };
-            reports.add(&ingress.object, ReportReason::DefaultCertificateServed, message);
-        }
     }
 }
 

@@ -172,6 +172,7 @@ pub struct Options {
     pub maps: Vec<ServiceMap>,
     /// Whether endpoints may be loopback or link-local addresses.
     pub allow_local_endpoints: bool,
-    /// The time of this compile, Unix seconds: for expired and expiring certificates.
+    /// The time of this compile, Unix seconds: for expired and expiring certificates. Compile again from time to time
+    /// (every hour is enough), so that a certificate that ends is noticed without a change of any object.
     pub now_unix_s: i64,
 }

@@ -14,14 +14,6 @@ fn typing_mistakes_get_a_suggestion() {
 }
 
 #[test]
-fn distance_counts_single_edits() {
-    assert_eq!(distance("abc", "abc"), 0);
-    assert_eq!(distance("", "abc"), 3);
-    assert_eq!(distance("abc", "acb"), 1);
-    assert_eq!(distance("abc", "axcd"), 2);
-}
-
-#[test]
 fn values_are_read_by_their_form() {
     assert_eq!(
         Form::Duration.read(" 10s "),

@@ -1,6 +1,6 @@
 //! Which port of which Service a backend means.
 
-use std::{fmt::Display, net::SocketAddr};
+use std::{fmt::Display, net::SocketAddr, sync::Arc};
 
 use k8s_openapi::api::{
     core::v1::{Service, ServicePort},
@@ -12,6 +12,7 @@ use super::Backends;
 use crate::{
     endpoints::is_tcp,
     reports::name_some,
+    spelling::nearest,
     world::{Key, PortRef, World},
 };
 
@@ -136,9 +137,16 @@ impl Missing {
                 (ReportReason::BackendPortNotFound, Refusal::BackendPortNotFound, message)
             }
             Self::Service => {
+                let others = world.services.range(Key::new(Arc::clone(&key.namespace), "")..);
+                let names = others
+                    .map(|(other, _)| other)
+                    .take_while(|other| other.namespace == key.namespace);
+                let what_next = match nearest(&key.name, names.map(|other| &*other.name)) {
+                    Some(name) => format!("did you mean {name}?"),
+                    None => "create it, or correct the name".to_owned(),
+                };
                 let message = format!(
-                    "{field}.service.name: Service {key} does not exist, so requests are answered with 503; create it, or \
-                     correct the name"
+                    "{field}.service.name: Service {key} does not exist, so requests are answered with 503; {what_next}"
                 );
                 (ReportReason::BackendServiceNotFound, Refusal::BackendNotFound, message)
             }

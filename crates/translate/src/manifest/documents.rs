@@ -8,7 +8,7 @@ use super::ManifestError;
 pub(super) fn read(text: &str) -> Vec<(u64, Result<Value, ManifestError>)> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     if let Some(values) = json_values(text) {
-        return values.into_iter().map(|value| (1, Ok(value))).collect();
+        return values.into_iter().map(|(line, value)| (line, Ok(value))).collect();
     }
     let mut documents = Vec::new();
     for (line, document) in split(text) {
@@ -21,13 +21,25 @@ pub(super) fn read(text: &str) -> Vec<(u64, Result<Value, ManifestError>)> {
 }
 
 /// A text that is JSON as a whole (one value, or several in a row): faster than through YAML and without its limits.
-fn json_values(text: &str) -> Option<Vec<Value>> {
-    text.trim_start().starts_with('{').then(|| {
-        serde_json::Deserializer::from_str(text)
-            .into_iter()
-            .collect::<Result<_, _>>()
-            .ok()
-    })?
+fn json_values(text: &str) -> Option<Vec<(u64, Value)>> {
+    if !text.trim_start().starts_with('{') {
+        return None;
+    }
+    let mut values = Vec::new();
+    let mut stream = serde_json::Deserializer::from_str(text).into_iter();
+    let (mut line, mut counted) = (1, 0);
+    loop {
+        // The white space before a value counts to the value before it, which is near enough for a message.
+        let begin = stream.byte_offset();
+        line += text
+            .get(counted..begin)
+            .map_or(0, |skipped| skipped.matches('\n').count() as u64);
+        counted = begin;
+        match stream.next() {
+            None => return Some(values),
+            Some(value) => values.push((line, value.ok()?)),
+        }
+    }
 }
 
 /// Cuts at lines that open with `---`, which YAML allows nowhere but between documents (YAML 1.2.2 9.1.2).

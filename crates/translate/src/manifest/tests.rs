@@ -54,6 +54,7 @@ fn lists_are_flattened_in_order() {
 fn json_values_may_stand_in_a_row() {
     let one = r#"{"apiVersion":"v1","kind":"Service","metadata":{"name":"a"}}"#;
     assert_eq!(kinds(&format!("{one}\n{one}")).len(), 2);
+    assert!(kinds(&format!("{{\n\"a\":1}}\n{one}\n{{}}"))[2].starts_with("error line 3"));
 }
 
 #[test]
