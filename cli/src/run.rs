@@ -1,0 +1,168 @@
+//! `propylon run`: a folder of manifests, compiled, served and followed.
+
+mod control;
+mod flags;
+mod objects;
+
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+};
+
+use clap::{Args, ValueEnum};
+use propylon_kit::telemetry;
+use propylon_model::Report;
+use propylon_proxy::config::{Config, DataPlaneArgs};
+use propylon_translate::{Key, Options, ServiceMap};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::{
+    compiler::Compiler,
+    failure::Failure,
+    folder::{Folder, Watch},
+    printer::{self, Printer},
+    signals,
+};
+
+use control::Control;
+use flags::{parse_key, parse_map};
+
+pub(crate) use control::Running;
+
+/// Flags of `propylon run`; each is also an environment variable `PROPYLON_...`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct RunArgs {
+    /// Folder of manifests, watched (*.yaml, *.yml, *.json; names with a leading dot are skipped)
+    #[arg(long, value_name = "DIR", env = "PROPYLON_MANIFESTS")]
+    pub(crate) manifests: PathBuf,
+    /// Settings of the compile
+    #[command(flatten)]
+    pub(crate) compile: CompileArgs,
+    /// Compile, print the reports, exit 1 if any is an error; nothing is served
+    #[arg(long, env = "PROPYLON_ONCE")]
+    pub(crate) once: bool,
+    /// Flags of the data plane
+    #[command(flatten)]
+    pub(crate) data_plane: DataPlaneArgs,
+}
+
+/// Flags that decide what manifests compile to.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct CompileArgs {
+    /// Send a Service to a local process instead of its endpoints (repeatable)
+    #[arg(long, value_name = "NS/SVC[:PORT]=HOST:PORT", env = "PROPYLON_MAP", value_delimiter = ',', value_parser = parse_map)]
+    pub(crate) map: Vec<ServiceMap>,
+    /// Serve exactly these classes, whatever their controller (repeatable; default: the classes whose controller is
+    /// ours, and every Ingress where the folder has no `IngressClass`)
+    #[arg(long, value_name = "NAME", env = "PROPYLON_INGRESS_CLASS", value_delimiter = ',')]
+    pub(crate) ingress_class: Vec<String>,
+    /// Certificate where nothing matches (default: self-signed)
+    #[arg(long, value_name = "NS/NAME", env = "PROPYLON_DEFAULT_TLS_SECRET", value_parser = parse_key)]
+    pub(crate) default_tls_secret: Option<Key>,
+    /// Whether endpoints may be loopback and link-local addresses
+    #[arg(long, value_enum, env = "PROPYLON_ALLOW_LOCAL_ENDPOINTS", default_value_t, num_args = 0..=1, default_missing_value = "on")]
+    pub(crate) allow_local_endpoints: Switch,
+}
+
+/// A feature that is on unless it is switched off.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Switch {
+    /// On.
+    #[default]
+    On,
+    /// Off.
+    Off,
+}
+
+impl CompileArgs {
+    /// The options of the compile; the time is set by each compile.
+    fn into_options(self) -> Options {
+        Options {
+            ingress_classes: self.ingress_class,
+            default_tls_secret: self.default_tls_secret,
+            maps: self.map,
+            allow_local_endpoints: self.allow_local_endpoints == Switch::On,
+            now_unix_s: 0,
+        }
+    }
+}
+
+/// Runs until a signal ends it, or, with `--once`, until the reports are printed.
+pub(crate) fn run(args: RunArgs) -> Result<ExitCode, Failure> {
+    let folder = Folder::open(&args.manifests)?;
+    if args.once {
+        return Ok(once(folder, args.compile));
+    }
+    let config = args.data_plane.into_config(raise_file_limit()?)?;
+    serve(folder, args.compile, config, &args.manifests, |_| {})
+}
+
+/// Serves a folder until a signal ends it. `announce` is called once the manifests are live.
+pub(crate) fn serve(
+    folder: Folder,
+    compile: CompileArgs,
+    config: Config,
+    root: &Path,
+    announce: impl FnOnce(&propylon_proxy::Addresses),
+) -> Result<ExitCode, Failure> {
+    // It fails only where a log is installed already.
+    drop(telemetry::init(LOG_FILTER));
+    let grace = config.drain_accept_grace;
+    // Before the first thread, so that a signal during the start is not lost.
+    let signals = signals::Signals::listen()?;
+    let watch = Watch::start(folder);
+    let proxy = Arc::new(propylon_proxy::start(config)?);
+    for (scheme, address) in addresses(proxy.addresses()) {
+        printer::line(&format!("listening {scheme} {address}"));
+    }
+    let mut control = Control::new(watch, Compiler::new(compile.into_options()), Arc::clone(&proxy));
+    control.apply();
+    printer::line(&format!("serving {}", root.display()));
+    announce(proxy.addresses());
+    let control = control.spawn()?;
+    Ok(signals.serve(proxy, control, grace))
+}
+
+/// Compiles once and prints the reports.
+fn once(mut folder: Folder, compile: CompileArgs) -> ExitCode {
+    folder.read();
+    let step = Compiler::new(compile.into_options()).step(folder.world());
+    let reports: Vec<Report> = folder.reports().into_iter().chain(step.reports).collect();
+    Printer::default()
+        .update(&reports)
+        .iter()
+        .for_each(|line| printer::line(line));
+    if printer::has_error(&reports) {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    }
+}
+
+/// Raises the limit of open files as far as the system allows, and gives it.
+pub(crate) fn raise_file_limit() -> Result<u64, Failure> {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => Ok(limit.maximum.unwrap_or(UNLIMITED_FILES)),
+        Err(_) => Ok(limit.current.unwrap_or(UNLIMITED_FILES)),
+    }
+}
+
+fn addresses(addresses: &propylon_proxy::Addresses) -> Vec<(&'static str, std::net::SocketAddr)> {
+    let http = addresses.http.iter().map(|address| ("http", *address));
+    let https = addresses.https.iter().map(|address| ("https", *address));
+    http.chain(https)
+        .chain(addresses.admin.map(|address| ("admin", address)))
+        .collect()
+}
+
+/// What the process says about itself on standard error, beside the reports.
+const LOG_FILTER: &str = "info";
+
+/// Taken for the limit where there is none.
+const UNLIMITED_FILES: u64 = 1 << 20;
