@@ -2,7 +2,7 @@
 
 use super::{
     entry::{Entry, UpstreamEntry},
-    text::{push_integer, push_ip, push_json, push_socket, push_thousandths, without_query},
+    text::{push_fraction, push_integer, push_ip, push_json, push_socket, push_thousandths, without_query},
     timestamp::SecondText,
 };
 
@@ -14,10 +14,7 @@ pub(super) fn push_line(line: &mut Vec<u8>, second: &mut SecondText, entry: &Ent
     line.extend_from_slice(b"{\"timestamp\":\"");
     line.extend_from_slice(second.of(entry.unix_ms / 1000));
     let milliseconds = entry.unix_ms % 1000;
-    line.push(b'.');
-    for digit in [milliseconds / 100, milliseconds / 10 % 10, milliseconds % 10] {
-        line.push(b'0' + u8::try_from(digit).unwrap_or_default());
-    }
+    push_fraction(line, milliseconds);
     line.extend_from_slice(b"Z\",\"client.address\":\"");
     push_ip(line, entry.client_address);
     line.push(b'"');
@@ -82,8 +79,9 @@ fn push_upstream(line: &mut Vec<u8>, upstream: &UpstreamEntry) {
     push_integer(line, upstream.attempts);
 }
 
-/// Appends `opening` (comma, name, colon, quote), the text and the closing quote; nothing where the text is empty.
-fn push_text(line: &mut Vec<u8>, opening: &[u8], text: &[u8]) {
+/// Appends `opening` (comma, name, colon, quote), the text and the closing quote; nothing where the text is empty. The
+/// length of `opening` is known when compiling, so that it is copied without a call.
+fn push_text<const LENGTH: usize>(line: &mut Vec<u8>, opening: &[u8; LENGTH], text: &[u8]) {
     if !text.is_empty() {
         line.extend_from_slice(opening);
         push_json(line, text);

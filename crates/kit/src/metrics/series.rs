@@ -68,7 +68,8 @@ impl RouteSeries {
     ///
     /// # Cost
     ///
-    /// About 130 instructions with an upstream, no locked instruction.
+    /// About 120 instructions with an upstream, no locked instruction (`examples/cost.rs`; 160 with the lookup of the route,
+    /// its gauge and [`super::WorkerMetrics::overhead_us`]).
     pub fn record(&self, sample: &RequestSample) {
         let cells = &*self.0.cells;
         cells.requests.inc(sample.method, sample.status);
