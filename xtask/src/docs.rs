@@ -1,5 +1,6 @@
 //! `cargo xtask docs`: the pages of `docs/reference/`, from the tables in the code.
 
+mod flags;
 mod pages;
 mod table;
 
@@ -21,8 +22,16 @@ const PAGES: &[Page] = &[
         render: pages::annotations,
     },
     Page {
+        file: "flags.md",
+        render: flags::page,
+    },
+    Page {
         file: "metrics.md",
         render: pages::metrics,
+    },
+    Page {
+        file: "reasons.md",
+        render: pages::reasons,
     },
     Page {
         file: "reports.md",

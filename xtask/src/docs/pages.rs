@@ -2,6 +2,7 @@
 
 use propylon_kit::metrics::{BUCKET_BOUNDS_US, Metric};
 use propylon_model::{Kind, ReportReason};
+use propylon_proxy::reason::Reason;
 use propylon_translate::annotations::{Annotation, PREFIX, TABLE};
 
 use super::table::{code, codes, page, table};
@@ -45,6 +46,28 @@ pub(super) fn metrics() -> String {
     });
     let parts = [intro, table(["name", "type", "labels", "meaning"], rows)];
     page("Metrics", "`crates/kit/src/metrics/table.rs`", &parts)
+}
+
+/// Reason codes of the proxy's own responses.
+pub(super) fn reasons() -> String {
+    let intro = "One code for each answer that the proxy makes itself, and for each exchange that it ends early. It is \
+                 `propylon.reason` in the access log, the label `reason` of `propylon_responses_by_reason_total`, and \
+                 `details` in the response's `Proxy-Status: propylon; error=TYPE; details=\"CODE\"` (RFC 9209). Where \
+                 the response had begun before the fault, the status that the client got is the backend's, and the \
+                 message ends truncated.";
+    let rows = Reason::ALL.iter().map(|reason| {
+        [
+            code(reason.code()),
+            reason.status().as_u16().to_string(),
+            code(reason.proxy_error()),
+            reason.doc().to_owned(),
+        ]
+    });
+    let parts = [
+        intro.to_owned(),
+        table(["code", "status", "error type", "meaning"], rows),
+    ];
+    page("Reason codes", "`proxy/src/reason.rs`", &parts)
 }
 
 /// Reasons of reports.

@@ -1,0 +1,121 @@
+//! The page of the flags.
+
+use clap::{Arg, Args as _, Command};
+use propylon_proxy::config::DataPlaneArgs;
+
+use super::table::{self, code, table};
+
+/// Flags of `propylon` by command; those of the data plane once.
+pub(super) fn page() -> String {
+    let data_plane = DataPlaneArgs::augment_args(Command::new("data-plane"));
+    let is_shared = |flag: &Arg| {
+        data_plane
+            .get_arguments()
+            .any(|shared| shared.get_id() == flag.get_id())
+    };
+    let mut parts = vec![
+        "Every flag of `propylon run` is also an environment variable; the flag wins. Lists are separated by commas, \
+         and repeatable flags may be given several times. Durations are written `250ms`, `10s`, `5m`, `1h`."
+            .to_owned(),
+    ];
+    for command in propylon_cli::command().get_subcommands() {
+        parts.push(format!("## `propylon {}`\n\n{}.", command.get_name(), about(command)));
+        let own: Vec<&Arg> = shown(command).filter(|flag| !is_shared(flag)).collect();
+        let shares = shown(command).any(is_shared);
+        if !own.is_empty() {
+            parts.push(flag_table(own));
+        }
+        if shares {
+            parts.push("Also the flags of the data plane, below.".to_owned());
+        }
+    }
+    parts.push("## Data plane\n\nShared by `propylon run` and the proxy in a cluster.".to_owned());
+    parts.push(flag_table(shown(&data_plane).collect()));
+    let sources = "the `Args` structs of `cli/src` and `proxy/src/config.rs`";
+    table::page("Flags", sources, &parts)
+}
+
+fn about(command: &Command) -> String {
+    command.get_about().map(ToString::to_string).unwrap_or_default()
+}
+
+/// The flags that help shows, without help itself.
+fn shown(command: &Command) -> impl Iterator<Item = &Arg> {
+    let is_own = |flag: &&Arg| !flag.is_hide_set() && !matches!(flag.get_id().as_str(), "help" | "version");
+    command.get_arguments().filter(is_own)
+}
+
+fn flag_table(flags: Vec<&Arg>) -> String {
+    let rows = flags.into_iter().map(|flag| {
+        [
+            code(&name(flag)),
+            default(flag),
+            flag.get_env()
+                .and_then(|name| name.to_str())
+                .map(code)
+                .unwrap_or_default(),
+            flag.get_help().map(ToString::to_string).unwrap_or_default(),
+        ]
+    });
+    table(["flag", "default", "environment", "meaning"], rows)
+}
+
+/// The flag with the names of its values, or with its values where they are a choice.
+fn name(flag: &Arg) -> String {
+    let Some(long) = flag.get_long() else {
+        return flag.get_id().to_string();
+    };
+    if !flag.get_action().takes_values() {
+        return format!("--{long}");
+    }
+    let choice: Vec<String> = flag
+        .get_possible_values()
+        .iter()
+        .map(|value| value.get_name().to_owned())
+        .collect();
+    if choice.is_empty() {
+        let names = flag.get_value_names().unwrap_or_default();
+        return format!(
+            "--{long} {}",
+            names.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+        );
+    }
+    format!("--{long} {}", choice.join("|"))
+}
+
+/// The default value; a flag that is a switch has none.
+fn default(flag: &Arg) -> String {
+    if !flag.get_action().takes_values() {
+        return String::new();
+    }
+    let values: Vec<String> = flag
+        .get_default_values()
+        .iter()
+        .map(|value| code(&value.to_string_lossy()))
+        .collect();
+    values.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_have_their_values_and_defaults() {
+        let text = page();
+        for row in [
+            "| `--manifests DIR` |",
+            "| `--access-log-format json\\|upstreaminfo` | `json` | `PROPYLON_ACCESS_LOG_FORMAT` |",
+            "| `--max-headers N` | `100` | `PROPYLON_MAX_HEADERS` |",
+            "| `--once` |  | `PROPYLON_ONCE` |",
+        ] {
+            assert!(text.contains(row), "{row} is not in\n{text}");
+        }
+        assert_eq!(
+            text.matches("`--workers N`").count(),
+            1,
+            "the data plane's flags stand once"
+        );
+        assert!(!text.contains("--help"));
+    }
+}
