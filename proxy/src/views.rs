@@ -1,12 +1,16 @@
 //! What the admin listener tells of the configuration: `/routes` and `/endpoints` as JSON.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    collections::BTreeSet,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+};
 
 use propylon_kit::{
     admin::Routes,
     metrics::{Exposition, Metric, Registry},
 };
-use propylon_model::{Action, PathMatch, Refusal};
+use propylon_model::{Action, PathMatch, Refusal, Resources};
 use propylon_routing::Route;
 use serde::Serialize;
 
@@ -107,15 +111,76 @@ fn render_endpoints(applier: &Mutex<Applier>) -> Vec<u8> {
     serde_json::to_vec_pretty(&serde_json::json!({ "endpoints": views })).unwrap_or_default()
 }
 
-/// Shows the end of validity of every certificate among the metrics.
+/// Shows the end of validity of every certificate, and every endpoint, among the metrics.
 pub(crate) fn register(applier: &Arc<Mutex<Applier>>, registry: &Registry) {
     let applier = Arc::clone(applier);
     registry.add_source(move |exposition: &mut Exposition| {
-        let table = lock(&applier).live().certificates.load_full();
+        let (table, endpoints) = {
+            let applier = lock(&applier);
+            (
+                applier.live().certificates.load_full(),
+                endpoint_series(applier.resources()),
+            )
+        };
         for fact in table.facts() {
             let name = fact.identity.to_string();
             let (namespace, secret) = name.split_once('/').unwrap_or(("", &name));
             exposition.gauge_count(Metric::CertificateNotAfter, &[namespace, secret], fact.not_after_unix_s);
         }
+        for (service, address) in endpoints {
+            let (namespace, service) = service.split_once('/').unwrap_or(("", &service));
+            exposition.gauge_count(Metric::EndpointUp, &[namespace, service, &address.to_string()], 1);
+        }
     });
+}
+
+/// `NAMESPACE/SERVICE` and address of each endpoint once, whatever the number of its ports; at most
+/// [`MAX_ENDPOINT_SERIES`].
+fn endpoint_series(resources: &Resources) -> BTreeSet<(String, SocketAddr)> {
+    let services = resources.endpoints.iter().map(|(name, endpoints)| {
+        let name = name.as_str();
+        let service = name.rsplit_once(':').map_or(name, |(service, _port)| service);
+        endpoints
+            .endpoints
+            .iter()
+            .map(move |endpoint| (service.to_owned(), endpoint.address))
+    });
+    services.flatten().take(MAX_ENDPOINT_SERIES).collect()
+}
+
+/// As many endpoints have a series as routes have.
+const MAX_ENDPOINT_SERIES: usize = 10_000;
+
+#[cfg(test)]
+mod tests {
+    use propylon_model::{Endpoint, Endpoints, EndpointsName};
+
+    use super::*;
+
+    #[test]
+    fn an_endpoint_of_two_service_ports_is_one_series() {
+        let endpoint = |address: &str| Endpoint {
+            address: address.parse().unwrap(),
+            pod: None,
+            node: None,
+        };
+        let list = |addresses: &[&str]| Endpoints {
+            endpoints: addresses.iter().map(|address| endpoint(address)).collect(),
+        };
+        let mut resources = Resources::default();
+        for (name, addresses) in [
+            ("shop/cart:80", ["10.0.0.1:8080", "[fd00::1]:8080"].as_slice()),
+            ("shop/cart:81", &["10.0.0.1:8080"]),
+            ("shop/empty:80", &[]),
+        ] {
+            resources
+                .endpoints
+                .insert(EndpointsName::new(name), Arc::new(list(addresses)));
+        }
+        let series: Vec<String> = endpoint_series(&resources)
+            .into_iter()
+            .map(|(service, address)| format!("{service} {address}"))
+            .collect();
+        assert_eq!(series, ["shop/cart 10.0.0.1:8080", "shop/cart [fd00::1]:8080"]);
+    }
 }
