@@ -65,6 +65,11 @@ impl Permit {
         })
     }
 
+    /// Whether a place is free among the connections of the process, as far as can be told without taking it.
+    pub(crate) fn is_free(shared: &Shared) -> bool {
+        shared.connections.load(Ordering::Relaxed) < shared.config.limits.max_connections
+    }
+
     /// Takes a place among the connections of the client; false where it has too many.
     pub(crate) fn of_client(&mut self, client: IpAddr) -> bool {
         let Some(per_client) = &self.shared.per_client else {

@@ -105,9 +105,11 @@ impl Exchange {
         }
     }
 
-    /// The coarse time plus a span, for deadlines.
+    /// The coarse time plus a span, for deadlines; plus one step, as the coarse time may be that much behind: a deadline
+    /// is met up to two steps late, and never early.
     pub(crate) fn in_ms(&self, span_ms: u64) -> u64 {
-        self.worker.now_ms.get().saturating_add(span_ms)
+        let step_ms = crate::config::millis(crate::worker::SWEEP);
+        self.worker.now_ms.get().saturating_add(span_ms).saturating_add(step_ms)
     }
 
     /// Notes why the exchange did not end well; the first reason stays.

@@ -70,10 +70,11 @@ pub(crate) async fn accept_loop(worker: Rc<Worker>, listener: TcpListener, schem
     let mut backoff = Backoff::default();
     let mut closing = pin!(closing(&worker));
     while worker.shared.stage() < Stage::Closing {
-        let Some(permit) = Permit::acquire(&worker.shared) else {
+        // Looked at, not taken: a permit held while waiting would be missing to the other workers.
+        if !Permit::is_free(&worker.shared) {
             sleep(FULL).await;
             continue;
-        };
+        }
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             // accept is cancel safe: a connection stays in the queue.
@@ -82,6 +83,14 @@ pub(crate) async fn accept_loop(worker: Rc<Worker>, listener: TcpListener, schem
         match accepted {
             Ok((stream, peer)) => {
                 backoff = Backoff::default();
+                // Another worker may have taken the last one meanwhile: the connection waits then, as in the queue.
+                let permit = loop {
+                    match Permit::acquire(&worker.shared) {
+                        Some(permit) => break permit,
+                        None if worker.shared.stage() >= Stage::Closing => return,
+                        None => sleep(FULL).await,
+                    }
+                };
                 spawn(&worker, stream, peer, (scheme, permit));
             }
             Err(error) => {

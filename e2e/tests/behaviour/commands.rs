@@ -4,7 +4,7 @@ use std::{fs, process::Command};
 
 use propylon_e2e::{
     gate::{propylon, run_to_end},
-    manifests::{ingress, site},
+    manifests::{backend, ingress, site},
     programs,
 };
 use propylon_testkit::{
@@ -28,10 +28,8 @@ fn once_says_0_without_an_error_and_1_with_one() {
     // A warning is no error.
     let warned = ingress("web")
         .prefix("web.example", "/", "web", 80)
-        .annotation("propylon.dev/unheard-of", "1")
-        .yaml();
-    let (code, text) =
-        once(&(site("other.example", "web", &[endpoint]) + &warned.replace("name: \"web\"", "name: \"warned\"")));
+        .annotation("propylon.dev/unheard-of", "1");
+    let (code, text) = once(&(warned.yaml() + &backend("web", &[endpoint])));
     assert!(text.contains("AnnotationUnknown"), "{text}");
     assert_eq!(code, Some(0), "{text}");
     let (code, text) = once(&ingress("web").prefix("web.example", "/", "absent", 80).yaml());

@@ -100,7 +100,7 @@ fn requests_in_doubt_are_refused_and_their_connection_is_closed() {
             .unwrap_or_default();
         let bytes = client.rest().unwrap_or_default();
         let text = String::from_utf8_lossy(&bytes);
-        assert!(!text.contains("smuggled"), "{what}: {text}");
+        assert_eq!(echo.requests(), 0, "{what} reached the backend: {text}");
         if !text.is_empty() {
             let status: u16 = text
                 .split(' ')
@@ -111,7 +111,6 @@ fn requests_in_doubt_are_refused_and_their_connection_is_closed() {
             assert_eq!(text.matches("HTTP/1.1 ").count(), 1, "{what}: {text}");
         }
     }
-    assert_eq!(echo.requests(), 0, "something of these reached the backend");
 }
 
 #[test]
@@ -125,7 +124,6 @@ fn malformed_chunks_never_make_a_complete_request() {
         "5\r\nhello\n0\r\n\r\n",
         "fffffffffffffffff\r\nhello\r\n0\r\n\r\n",
         "g\r\nhello\r\n0\r\n\r\n",
-        "5;a\0b\r\nhello\r\n0\r\n\r\n",
     ] {
         let server = backend_that_says("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
         let gate = gate_to(server.address);
@@ -141,6 +139,25 @@ fn malformed_chunks_never_make_a_complete_request() {
             "{body:?} arrived as a complete request"
         );
     }
+}
+
+/// Extensions are to be ignored (RFC 9112 7.1.1), whatever is in them; they end here.
+#[test]
+fn chunk_extensions_are_not_passed_on() {
+    let server = backend_that_says("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+    let gate = gate_to(server.address);
+    let head = "POST / HTTP/1.1\r\nHost: web.example\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let mut client = gate.connect();
+    client
+        .send(format!("{head}5;name=\"evil\"\r\nhello\r\n0;last\r\n\r\n").as_bytes())
+        .unwrap();
+    assert_eq!(client.response().unwrap().status, 200);
+    gate.until("the body has arrived", || {
+        let received = server.received().concat();
+        let text = String::from_utf8_lossy(&received).into_owned();
+        assert!(!text.contains("evil") && !text.contains("last"), "{text}");
+        text.contains("hello")
+    });
 }
 
 #[test]

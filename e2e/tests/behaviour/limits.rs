@@ -38,7 +38,8 @@ fn heads_are_limited_in_bytes_in_fields_and_in_the_target() {
     };
     let target = |count: usize| format!("GET /{} HTTP/1.1\r\nHost: web.example\r\n\r\n", "x".repeat(count));
     assert_eq!(gate.send(&long(30_000)).status, 200);
-    assert_eq!(gate.send(&many(98)).status, 200);
+    // Not 99: the backend has the same limit, and gets fields of ours too.
+    assert_eq!(gate.send(&many(90)).status, 200);
     assert_eq!(gate.send(&target(16_000)).status, 200);
     let before = echo.requests();
     assert_eq!(gate.send(&long(40_000)).status, 431);
@@ -87,7 +88,7 @@ fn flags_move_the_limits() {
         "--max-headers",
         "10",
         "--max-uri-bytes",
-        "100",
+        "256",
     ]);
     assert_eq!(
         gate.send(&head_with(&format!("X-Long: {}\r\n", "x".repeat(17_000))))
@@ -95,7 +96,7 @@ fn flags_move_the_limits() {
         431
     );
     assert_eq!(gate.send(&head_with(&"X-Many: 1\r\n".repeat(12))).status, 431);
-    assert_eq!(gate.get("web.example", &format!("/{}", "x".repeat(101))).status, 414);
+    assert_eq!(gate.get("web.example", &format!("/{}", "x".repeat(300))).status, 414);
     assert_eq!(gate.get("web.example", "/short").status, 200);
 }
 

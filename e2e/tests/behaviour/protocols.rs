@@ -75,7 +75,7 @@ fn curl_speaks_every_protocol_to_us() {
     let port = https.port();
     for (arguments, version) in [
         (vec!["--http1.1", "-H", "Host: plain.example"], "1.1"),
-        (vec!["--http1.0", "-H", "Host: plain.example"], "1.1"),
+        (vec!["--http1.0", "-H", "Host: plain.example"], "1"),
         (vec!["--http2-prior-knowledge", "-H", "Host: plain.example"], "2"),
     ] {
         let url = format!("http://{http}/x");
@@ -120,25 +120,15 @@ fn curl_speaks_every_protocol_to_us() {
 #[test]
 fn h2load_finds_no_failed_request() {
     let echo = echo("web");
-    let gate = Gate::start(&site("web.example", "web", &[echo.address]));
+    // h2load sends its address as the host, which the rules without a host take.
+    let gate = Gate::start(&site("", "web", &[echo.address]));
     for (url, flags) in [
         (format!("http://{}/bytes/1024", gate.http), vec!["--h1"]),
         (format!("http://{}/bytes/1024", gate.http), vec![]),
         (format!("https://{}/bytes/1024", gate.https), vec![]),
         (format!("https://{}/bytes/1024", gate.https), vec!["--h1"]),
     ] {
-        let common = [
-            "-n",
-            "2000",
-            "-c",
-            "8",
-            "-m",
-            "10",
-            "-H",
-            "host: web.example",
-            "-H",
-            ":authority: web.example",
-        ];
+        let common = ["-n", "2000", "-c", "8", "-m", "10"];
         let flags = [&flags[..], &common, &[&url]].concat();
         let text = programs::run("h2load", &flags).text();
         assert!(
