@@ -48,8 +48,8 @@ impl CertTable {
     /// rustls cannot use is left out and listed in [`CertTable::refused`].
     ///
     /// # Cost
-    /// Parses every new or changed key (10 to 100 us each) and indexes every host (about 0.1 us each): meant for the
-    /// control thread.
+    /// Parses every new or changed key (tens of microseconds each) and indexes every host again (about a microsecond
+    /// each): meant for the control thread.
     pub fn build(
         certificates: &BTreeMap<CertificateName, Arc<Certificate>>,
         context: &Arc<TlsContext>,
