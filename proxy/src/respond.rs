@@ -41,6 +41,7 @@ pub(crate) fn respond(error: &ProxyError, guard: ExchangeGuard) -> Response<Resp
     exchange.note(reason);
     exchange.complete.set(true);
     let (status, is_head) = (reason.status(), exchange.parts.method == http::Method::HEAD);
+    let closes = is_doubt(reason) && !exchange.connection.http2.get();
     let text = match error.detail {
         "" => format!("{status}\n{}\n", reason.code()),
         detail => format!("{status}\n{}: {detail}\n", reason.code()),
@@ -63,6 +64,9 @@ pub(crate) fn respond(error: &ProxyError, guard: ExchangeGuard) -> Response<Resp
     if let Ok(value) = HeaderValue::from_str(&proxy_status(reason)) {
         headers.insert("proxy-status", value);
     }
+    if closes {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     if let Some(location) = &error.location {
         headers.insert(header::LOCATION, location.clone());
     }
@@ -74,6 +78,20 @@ pub(crate) fn respond(error: &ProxyError, guard: ExchangeGuard) -> Response<Resp
         _ => None,
     };
     response
+}
+
+/// Whether it is in doubt where the request ends: what follows it on an HTTP/1.1 connection may be its body (RFC 9112 11.2).
+fn is_doubt(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::ConnectNotImplemented
+            | Reason::HeadersTooLarge
+            | Reason::HostInvalid
+            | Reason::RequestBodyInvalid
+            | Reason::RequestBodyTimeout
+            | Reason::RequestInvalid
+            | Reason::UriTooLong
+    )
 }
 
 /// The answer where a panic took the exchange with it.

@@ -209,7 +209,11 @@ impl Worker {
         let blocked = connection.blocked_since_ms.get();
         match connection.phase.get() {
             Phase::Head if age >= deadlines.header_ms => connection.end(Kill::HeaderTimeout),
-            Phase::Idle if age >= deadlines.idle_ms => connection.end(Kill::Idle),
+            // HTTP/2 is told first (GOAWAY), so that no request is lost that is on its way.
+            Phase::Idle if age >= deadlines.idle_ms && connection.http2.get() && !connection.drain.get() => {
+                connection.begin_drain();
+            }
+            Phase::Idle if age >= deadlines.idle_ms + idle_grace_ms(connection) => connection.end(Kill::Idle),
             Phase::Idle
                 if age >= PARK_AFTER_MS && blocked == 0 && !connection.http2.get() && !connection.parked.get() =>
             {
@@ -262,6 +266,11 @@ impl Worker {
             }
         }
     }
+}
+
+/// Time between GOAWAY and the end of an idle HTTP/2 connection.
+fn idle_grace_ms(connection: &ConnectionState) -> u64 {
+    if connection.http2.get() { 1_000 } else { 0 }
 }
 
 /// An HTTP/2 connection that has done its share: later requests balance better on a new one (`reliability.md` B3).
