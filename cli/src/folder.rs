@@ -26,7 +26,7 @@ use propylon_model::{ObjectRef, Report, ReportReason};
 use propylon_translate::World;
 use thiserror::Error;
 
-use content::{Admitted, Content, ReadError, file_object};
+use content::{Admitted, Content, ReadError, Reading, file_object};
 use ledger::{Ledger, Presence};
 use tree::{DirectoryId, Stamp, Tree};
 
@@ -267,21 +267,28 @@ impl Record {
             look.again_in(SETTLE.saturating_sub(still_for));
             return;
         }
-        match content::read(&root.join(&*self.path)) {
+        let path = root.join(&*self.path);
+        let reading = content::read(&path);
+        if trust == Trust::OnceStill && version_of(&reading, &path) != Some(stamp) {
+            // It changed since the walk: what is known of its age does not hold for this text.
+            look.again_in(SETTLE);
+            return;
+        }
+        let is_doubtful = trust == Trust::OnceStill && still_for < DOUBT;
+        match reading {
             Ok(reading) if self.read.is_some_and(|read| read.hash == Some(reading.hash)) => {
                 self.remember(reading.stamp, Some(reading.hash), now);
             }
             Ok(reading) => {
                 let content = Content::of(&reading.text);
-                if trust == Trust::OnceStill && still_for < DOUBT && self.takes_away(&content) {
-                    look.again_in((DOUBT.saturating_sub(still_for)).max(SETTLE));
+                if is_doubtful && self.takes_away(&content) {
+                    look.again_in(DOUBT.saturating_sub(still_for).max(SETTLE));
                     return;
                 }
                 look.changed |= self.accept(content, ledger);
                 self.remember(reading.stamp, Some(reading.hash), now);
             }
-            Err(ReadError::Changing) => look.again_in(SETTLE),
-            Err(_) if trust == Trust::OnceStill && still_for < DOUBT => look.again_in(DOUBT.saturating_sub(still_for)),
+            Err(_) if is_doubtful => look.again_in(DOUBT.saturating_sub(still_for).max(SETTLE)),
             Err(error) => {
                 let message = format!("{error}; what it last gave stays in force");
                 self.reports = vec![Report::new(
@@ -348,6 +355,15 @@ impl Record {
         self.presence = presence;
         self.objects = objects;
         changed
+    }
+}
+
+/// The version of a file that was read, or that cannot be.
+fn version_of(reading: &Result<Reading, ReadError>, path: &Path) -> Option<Stamp> {
+    match reading {
+        Ok(reading) => Some(reading.stamp),
+        Err(ReadError::Changing) => None,
+        Err(_) => fs::metadata(path).ok().map(|metadata| Stamp::of(&metadata)),
     }
 }
 

@@ -23,6 +23,9 @@ use super::tree::Stamp;
 /// Longest manifest in bytes.
 const MAX_BYTES: u64 = 16 * 1024 * 1024;
 
+/// How often a file is read anew that changes while it is read.
+const ATTEMPTS: usize = 4;
+
 /// One admitted object: a world that holds nothing else, so that it is shared with the whole world, not copied.
 pub(super) type Admitted = Arc<World>;
 
@@ -137,6 +140,13 @@ pub(super) enum ReadError {
 /// # Errors
 /// [`ReadError::Changing`] is retryable at once; the others once somebody has changed the file.
 pub(super) fn read(path: &Path) -> Result<Reading, ReadError> {
+    (1..ATTEMPTS)
+        .map(|_| read_once(path))
+        .find(|outcome| !matches!(outcome, Err(ReadError::Changing)))
+        .unwrap_or_else(|| read_once(path))
+}
+
+fn read_once(path: &Path) -> Result<Reading, ReadError> {
     // Opening a pipe must not wait for its writer.
     let nonblocking = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or_default();
     let mut file = OpenOptions::new().read(true).custom_flags(nonblocking).open(path)?;

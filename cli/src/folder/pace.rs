@@ -57,18 +57,13 @@ impl Pace {
     /// How long to wait from now until the next look, unless another event comes.
     pub(super) fn wait(&self, now: Monotonic) -> Duration {
         let poll = self.looked + POLL.max(self.took * POLL_SHARE);
-        let gathered = self.events.map(|(first, last)| {
-            if first.since(self.looked) >= CAP {
-                first
-            } else {
-                (last + QUIET).min(first + CAP)
-            }
-        });
-        let wanted = [Some(poll), self.asked, gathered]
-            .into_iter()
-            .flatten()
-            .min()
-            .unwrap_or(poll);
+        // While events come, what is still being written waits with them: a storm is looked at four times a second.
+        let wanted = match self.events {
+            Some((first, _)) if first.since(self.looked) >= CAP => first,
+            Some((first, last)) => (last + QUIET).min(first + CAP),
+            None => self.asked.unwrap_or(poll),
+        }
+        .min(poll);
         // Never so often that looking is all there is.
         wanted.max(self.looked + self.took * (EVENT_SHARE - 1)).since(now)
     }
@@ -109,6 +104,15 @@ mod tests {
             pace.event(start + ms(at));
         }
         assert_eq!(pace.wait(start + ms(240)), ms(20), "250 ms after the first event");
+    }
+
+    #[test]
+    fn in_a_storm_what_the_folder_asks_for_waits_with_the_events() {
+        let start = propylon_kit::clock::now();
+        let mut pace = Pace::new(start);
+        pace.looked(start, ms(1), Some(ms(20)));
+        pace.event(start + ms(10));
+        assert_eq!(pace.wait(start + ms(10)), ms(50));
     }
 
     #[test]
