@@ -5,6 +5,7 @@ mod flags;
 mod objects;
 
 use std::{
+    net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
@@ -13,7 +14,10 @@ use std::{
 use clap::{Args, ValueEnum};
 use propylon_kit::telemetry;
 use propylon_model::Report;
-use propylon_proxy::config::{Config, DataPlaneArgs};
+use propylon_proxy::{
+    Addresses, StartError,
+    config::{Config, DataPlaneArgs},
+};
 use propylon_translate::{Key, Options, ServiceMap};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -104,7 +108,7 @@ pub(crate) fn serve(
     compile: CompileArgs,
     config: Config,
     root: &Path,
-    announce: impl FnOnce(&propylon_proxy::Addresses),
+    announce: impl FnOnce(&Addresses),
 ) -> Result<ExitCode, Failure> {
     // It fails only where a log is installed already.
     drop(telemetry::init(LOG_FILTER));
@@ -112,6 +116,7 @@ pub(crate) fn serve(
     // Before the first thread, so that a signal during the start is not lost.
     let signals = signals::Signals::listen()?;
     let watch = Watch::start(folder);
+    refuse_taken_ports(&config)?;
     let proxy = Arc::new(propylon_proxy::start(config)?);
     for (scheme, address) in addresses(proxy.addresses()) {
         printer::line(&format!("listening {scheme} {address}"));
@@ -153,7 +158,21 @@ pub(crate) fn raise_file_limit() -> Result<u64, Failure> {
     }
 }
 
-fn addresses(addresses: &propylon_proxy::Addresses) -> Vec<(&'static str, std::net::SocketAddr)> {
+/// Refuses an address on which somebody else listens. The workers share their ports with each other (`SO_REUSEPORT`),
+/// and the kernel would let another process of the same user share them too, and take every second connection.
+fn refuse_taken_ports(config: &Config) -> Result<(), StartError> {
+    let listeners = [("http", &config.http), ("https", &config.https)];
+    for (flag, address) in listeners
+        .into_iter()
+        .flat_map(|(flag, list)| list.iter().map(move |address| (flag, *address)))
+    {
+        // Without SO_REUSEPORT, and closed again at once: no connection can arrive in between that would not be refused.
+        TcpListener::bind(address).map_err(|source| StartError::Bind { flag, address, source })?;
+    }
+    Ok(())
+}
+
+fn addresses(addresses: &Addresses) -> Vec<(&'static str, SocketAddr)> {
     let http = addresses.http.iter().map(|address| ("http", *address));
     let https = addresses.https.iter().map(|address| ("https", *address));
     http.chain(https)

@@ -256,26 +256,3 @@ fn with_classes_the_class_rules_hold() {
     assert_eq!(gate.get("theirs.example", "/").status, 200);
     assert_eq!(gate.get("ours.example", "/").status, 404);
 }
-
-#[test]
-fn an_object_that_turns_invalid_keeps_its_last_good_version() {
-    let echo = echo("echo");
-    let good = ingress("web").prefix("web.example", "/", "web", 80).yaml();
-    let gate = Gate::start(&(good.clone() + &backend("web", &[echo.address])));
-    gate.replace(&(good.replace("Prefix", "Preffix") + &backend("web", &[echo.address])));
-    gate.line(&["error default/web Ingress: InvalidObject", "Preffix"]);
-    assert_eq!(gate.get("web.example", "/").status, 200);
-    gate.replace(&backend("web", &[echo.address]));
-    gate.until_status("web.example", "/", 404);
-}
-
-#[test]
-fn local_endpoints_are_refused_where_they_are_switched_off() {
-    let echo = echo("echo");
-    let gate = Gate::start_with(
-        &site("web.example", "web", &[echo.address]),
-        &["--allow-local-endpoints", "off"],
-    );
-    assert_eq!(gate.get("web.example", "/").status, 503);
-    assert_eq!(echo.requests(), 0);
-}

@@ -280,11 +280,3 @@ fn endpoints_of_both_families_serve() {
     });
     assert!(seen.contains("six"), "{seen:?}");
 }
-
-#[test]
-fn a_service_of_a_type_that_is_not_served_is_reported() {
-    let service = "---\napiVersion: v1\nkind: Service\nmetadata: {name: web}\nspec: {type: ExternalName, externalName: example.com}\n";
-    let gate = Gate::start(&(ingress("web").prefix("web.example", "/", "web", 80).yaml() + service));
-    assert_eq!(gate.get("web.example", "/").status, 503);
-    gate.line(&["default/web", "ExternalName"]);
-}

@@ -18,7 +18,7 @@ use propylon_testkit::{
 /// One host per way of speaking to a backend: `plain.example`, `h2c.example`, `grpc.example`, `https.example`, `wss.example`.
 struct Site {
     gate: Gate,
-    servers: Vec<EchoServer>,
+    _servers: Vec<EchoServer>,
 }
 
 fn all_backends() -> Site {
@@ -41,7 +41,7 @@ fn all_backends() -> Site {
     }
     Site {
         gate: Gate::start(&yaml),
-        servers: vec![plain, secure],
+        _servers: vec![plain, secure],
     }
 }
 
@@ -309,72 +309,4 @@ fn grpc_errors_of_ours_are_grpc_errors() {
         response.status == 503 || response.headers.contains_key("grpc-status"),
         "{response:?}"
     );
-}
-
-#[test]
-fn a_silent_grpc_stream_has_the_time_of_a_tunnel() {
-    let echo = echo("web");
-    let timed = |name: &str, tunnel: &str| {
-        ingress(name)
-            .prefix(&format!("{name}.example"), "/", "grpc", 80)
-            .annotation("propylon.dev/response-timeout", "100ms")
-            .annotation("propylon.dev/response-idle-timeout", "100ms")
-            .annotation("propylon.dev/tunnel-idle-timeout", tunnel)
-            .yaml()
-    };
-    let gate = Gate::start_with(
-        &(timed("patient", "20s") + &timed("hasty", "300ms") + &backend_with("grpc", "grpc", &[echo.address])),
-        &["--request-body-idle-timeout", "100ms"],
-    );
-    let open = |client: &mut Http2, host: &str| {
-        let mut request = client.request_to("POST", host, "/echo.Echo/Stream");
-        let headers = request.headers_mut();
-        headers.insert("content-type", HeaderValue::from_static("application/grpc"));
-        headers.insert("te", HeaderValue::from_static("trailers"));
-        client.open(request, false).unwrap()
-    };
-    let message = &b"\0\0\0\0\x05hello"[..];
-    let mut client = Http2::plain(gate.http);
-    let (mut patient, mut hasty) = (open(&mut client, "patient.example"), open(&mut client, "hasty.example"));
-    for stream in [&mut patient, &mut hasty] {
-        stream.send(message, false).unwrap();
-        assert_eq!(stream.head().unwrap().status(), 200);
-        assert_eq!(&stream.at_least(message.len()).unwrap()[..], message);
-    }
-    // The silence of the hasty one ends it; by then the patient one was silent for as long.
-    assert!(hasty.data().is_err());
-    patient.send(message, true).unwrap();
-    assert_eq!(&patient.at_least(message.len()).unwrap()[..], message);
-}
-
-#[test]
-fn via_is_added_where_it_is_switched_on() {
-    let echo = echo("web");
-    let gate = Gate::start_with(&site("web.example", "web", &[echo.address]), &["--via", "on"]);
-    assert_eq!(
-        Report::of(&gate.get("web.example", "/")).headers("via"),
-        ["1.1 propylon"]
-    );
-}
-
-#[test]
-fn a_client_that_goes_away_ends_its_request_at_the_backend() {
-    let site = all_backends();
-    let echo = site.servers.first().unwrap();
-    let mut client = site.gate.connect();
-    client
-        .send(b"GET /delay/60000 HTTP/1.1\r\nHost: plain.example\r\n\r\n")
-        .unwrap();
-    site.gate.until("it is under way", || echo.requests() == 1);
-    drop(client);
-    site.gate
-        .until("the backend is let go", || echo.open_connections() == 0);
-    let mut client = Http2::plain(site.gate.http);
-    let request = client.request_to("GET", "plain.example", "/delay/60000");
-    let stream = client.open(request, true).unwrap();
-    site.gate.until("it is under way", || echo.requests() == 2);
-    drop(stream);
-    site.gate
-        .until("the backend is let go", || echo.open_connections() == 0);
-    assert!(!client.has_ended());
 }

@@ -426,26 +426,3 @@ fn what_is_no_handshake_is_closed_and_disturbs_no_one() {
     );
     assert_eq!(gate.get_tls("web.example", "/").status, 200);
 }
-
-#[test]
-fn of_two_certificates_of_one_type_the_older_secret_wins() {
-    let (authority, echo) = (Authority::new("authority"), echo("web"));
-    let (old, young) = (authority.leaf(&["web.example"]), authority.leaf(&["web.example"]));
-    let dated = |name: &str, leaf: &Leaf, year: u32| {
-        secret(name, leaf).replacen(
-            "metadata:\n",
-            &format!("metadata:\n  creationTimestamp: \"{year}-01-01T00:00:00Z\"\n"),
-            1,
-        )
-    };
-    let yaml = ingress("web")
-        .prefix("web.example", "/", "web", 80)
-        .tls(&["web.example"], Some("a-young"))
-        .tls(&["web.example"], Some("b-old"))
-        .yaml()
-        + &backend("web", &[echo.address])
-        + &dated("a-young", &young, 2024)
-        + &dated("b-old", &old, 2023);
-    let gate = Gate::start(&yaml);
-    assert!(shows(&gate, Some("web.example"), &old));
-}
