@@ -6,9 +6,15 @@ mod normalise;
 mod retry;
 mod upgrade;
 
-use std::{convert::Infallible, panic::AssertUnwindSafe, rc::Rc};
+use std::{
+    convert::Infallible,
+    future::{Future, poll_fn},
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::pin,
+    rc::Rc,
+    task::Poll,
+};
 
-use futures_util::FutureExt;
 use http::{HeaderValue, Method, Request, Response, header};
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 use propylon_model::{Action, Refusal};
@@ -44,10 +50,16 @@ pub(crate) async fn serve(
     };
     let guard = Exchange::begin(&worker, &connection, parts);
     let exchange = Rc::clone(guard.exchange());
-    let mut response = match AssertUnwindSafe(stages(&exchange, guard, incoming, upgrade))
-        .catch_unwind()
-        .await
-    {
+    // Pinned where it is made: the future is several KiB, and wrappers would move it.
+    let mut stages = pin!(stages(&exchange, guard, incoming, upgrade));
+    let answered = poll_fn(
+        |context| match catch_unwind(AssertUnwindSafe(|| stages.as_mut().poll(context))) {
+            Ok(Poll::Pending) => Poll::Pending,
+            Ok(Poll::Ready(answer)) => Poll::Ready(Ok(answer)),
+            Err(panic) => Poll::Ready(Err(panic)),
+        },
+    );
+    let mut response = match answered.await {
         Ok(Ok(response)) => response,
         Ok(Err((error, guard))) => respond(&error, guard),
         Err(_) => {

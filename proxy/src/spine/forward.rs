@@ -17,6 +17,7 @@ use super::{
 use crate::{
     balance::power_of_two,
     body::{ClientBody, ResponseBody, Spans},
+    edge::client_address::Scratch,
     exchange::{Exchange, ExchangeGuard},
     pool::{LocalEndpoint, LocalPool},
     reason::Reason,
@@ -48,9 +49,16 @@ pub(super) async fn forward(
         exchange.watch.arm_total(exchange.in_ms(crate::config::millis(total)));
     }
     let asked = upgrade::Asked::of(exchange, request, on_upgrade.is_some());
-    let fields = ExtraFields::collect(exchange, request);
+    let (mut scratch, mut hops) = (Scratch::default(), itoa::Buffer::new());
+    let forwarded = request.forwarded.list(&mut scratch);
+    let mut extra = ExtraFields::new(&forwarded);
+    if exchange.worker.via() {
+        extra.push(&header::VIA, b"1.1 propylon");
+    }
+    if let Some(left @ 1..) = request.max_forwards {
+        extra.push(&header::MAX_FORWARDS, hops.format(left - 1).as_bytes());
+    }
     let target = request.target();
-    let extra = fields.slices();
     let key = asked.websocket_key();
     let head = RequestHead {
         method: asked.method(&exchange.parts.method),
@@ -71,7 +79,7 @@ pub(super) async fn forward(
         expect_continue: request.facts.expect_continue,
         upgrade: asked.field(),
         websocket_key: key.as_deref(),
-        extra: &extra,
+        extra: extra.fields(),
     };
     let pool = exchange.worker.local_pool(handle);
     let attempts = Attempts {
@@ -303,44 +311,31 @@ impl Worker {
     }
 }
 
-/// The fields that we add, in one buffer.
-struct ExtraFields {
-    bytes: Vec<u8>,
-    fields: Vec<(&'static HeaderName, usize)>,
+/// The fields that we add: those that speak of the client, `Via` and `Max-Forwards`.
+struct ExtraFields<'a> {
+    fields: [(&'static HeaderName, &'a [u8]); 8],
+    count: usize,
 }
 
-impl ExtraFields {
-    fn collect(exchange: &Exchange, request: &Normalised<'_>) -> Self {
+impl<'a> ExtraFields<'a> {
+    fn new(forwarded: &[(&'static HeaderName, &'a [u8])]) -> Self {
         let mut extra = Self {
-            bytes: Vec::with_capacity(160),
-            fields: Vec::with_capacity(8),
+            fields: [(&header::VIA, b"".as_slice()); 8],
+            count: 0,
         };
-        let mut scratch = crate::edge::client_address::Scratch::default();
-        request
-            .forwarded
-            .visit(&mut scratch, |name, value| extra.push(name, value));
-        if exchange.worker.via() {
-            extra.push(&header::VIA, b"1.1 propylon");
-        }
-        if let Some(hops @ 1..) = request.max_forwards {
-            extra.push(&header::MAX_FORWARDS, itoa::Buffer::new().format(hops - 1).as_bytes());
-        }
+        forwarded.iter().for_each(|(name, value)| extra.push(name, value));
         extra
     }
 
-    fn push(&mut self, name: &'static HeaderName, value: &[u8]) {
-        self.bytes.extend_from_slice(value);
-        self.fields.push((name, self.bytes.len()));
+    fn push(&mut self, name: &'static HeaderName, value: &'a [u8]) {
+        if let Some(field) = self.fields.get_mut(self.count) {
+            *field = (name, value);
+            self.count += 1;
+        }
     }
 
-    fn slices(&self) -> Vec<(&HeaderName, &[u8])> {
-        let mut begin = 0;
-        let slice = |(name, end): &(&'static HeaderName, usize)| {
-            let value = self.bytes.get(begin..*end).unwrap_or_default();
-            begin = *end;
-            (*name, value)
-        };
-        self.fields.iter().map(slice).collect()
+    fn fields(&self) -> &[(&'static HeaderName, &'a [u8])] {
+        self.fields.get(..self.count).unwrap_or_default()
     }
 }
 
