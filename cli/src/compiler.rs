@@ -10,6 +10,8 @@ pub(crate) struct Compiler {
     options: Options,
     memory: Memory,
     resources: Resources,
+    /// What is perhaps live, where that is not known for sure.
+    doubted: Option<Resources>,
 }
 
 /// What a compile gave.
@@ -28,7 +30,14 @@ impl Compiler {
             options,
             memory: Memory::default(),
             resources: Resources::default(),
+            doubted: None,
         }
+    }
+
+    /// Notes that the last delta was perhaps not applied to its end; `live` is what is live as far as known. The next
+    /// delta sets everything anew.
+    pub(crate) fn doubt(&mut self, live: Resources) {
+        self.doubted = Some(live);
     }
 
     /// Compiles a world at the present time.
@@ -38,12 +47,70 @@ impl Compiler {
     pub(crate) fn step(&mut self, world: &World) -> Step {
         self.options.now_unix_s = i64::try_from(clock::unix_now().as_secs()).unwrap_or(i64::MAX);
         let compiled = compile(world, &self.options, &mut self.memory);
-        let delta = Delta::between(&self.resources, &compiled.resources);
+        let mut delta = Delta::between(&self.resources, &compiled.resources);
         // What did not change keeps its allocation, so that the next comparison is quick.
         self.resources.apply(&delta);
+        if let Some(live) = self.doubted.take() {
+            delta = everything(&live, &self.resources);
+        }
         Step {
             delta,
             reports: compiled.reports,
         }
+    }
+}
+
+/// Every resource of `wanted`, and the removal of what `live` has beyond them.
+fn everything(live: &Resources, wanted: &Resources) -> Delta {
+    let mut delta = Delta::between(&Resources::default(), wanted);
+    let Delta {
+        groups,
+        pools,
+        endpoints,
+        certificates,
+    } = Delta::between(live, wanted);
+    delta.groups.extend(groups);
+    delta.pools.extend(pools);
+    delta.endpoints.extend(endpoints);
+    delta.certificates.extend(certificates);
+    delta
+}
+
+#[cfg(test)]
+mod tests {
+    use propylon_translate::{admit::admit, manifest::parse};
+
+    use super::*;
+
+    fn world(name: &str) -> World {
+        let text = propylon_testkit::manifest::ingress("default", name)
+            .prefix("h.example", "/", "web", 80)
+            .yaml();
+        let mut world = World::default();
+        for object in parse(&text) {
+            world.insert(admit(object.unwrap()).unwrap());
+        }
+        world
+    }
+
+    #[test]
+    fn only_what_changed_is_in_a_delta() {
+        let mut compiler = Compiler::new(Options::default());
+        assert_eq!(compiler.step(&world("a")).delta.groups.len(), 1);
+        assert!(compiler.step(&world("a")).delta.is_empty());
+        assert_eq!(compiler.step(&world("b")).delta.groups.len(), 2);
+    }
+
+    #[test]
+    fn after_a_doubt_everything_is_set_anew_and_the_rest_removed() {
+        let mut compiler = Compiler::new(Options::default());
+        compiler.step(&world("a"));
+        let live = compiler.resources.clone();
+        compiler.step(&world("b"));
+        compiler.doubt(live);
+        let delta = compiler.step(&world("b")).delta;
+        let changes: Vec<bool> = delta.groups.values().map(Option::is_some).collect();
+        assert_eq!(changes, [false, true]);
+        assert!(compiler.step(&world("b")).delta.is_empty());
     }
 }

@@ -37,8 +37,8 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
-    /// 2: all of these happen before anything is served.
-    pub(crate) fn exit_code(&self) -> ExitCode {
+    /// All of these happen before anything is served.
+    pub(crate) fn exit_code() -> ExitCode {
         ExitCode::from(2)
     }
 }

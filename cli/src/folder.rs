@@ -154,22 +154,22 @@ impl Folder {
     /// One `stat` per file and directory; files that changed are read.
     fn look(&mut self) -> Look {
         let tree = Tree::walk(&self.root);
-        let now = Moment {
-            monotonic: clock::now(),
-            unix: clock::unix_now(),
+        let root = self.root.clone();
+        let visit = Visit {
+            root: &root,
+            now: clock::now(),
+            unix_now: clock::unix_now(),
+            trust: if self.is_new {
+                Trust::AsItStands
+            } else {
+                Trust::OnceStill
+            },
         };
         let mut look = Look::default();
-        self.find_missing(&tree, now, &mut look);
+        self.find_missing(&tree, visit.now, &mut look);
         for (path, stamp) in &tree.files {
             let record = self.files.entry(path.clone()).or_insert_with(|| Record::new(path));
-            record.look(
-                &self.root,
-                *stamp,
-                now,
-                Trust::of(self.is_new),
-                &mut self.ledger,
-                &mut look,
-            );
+            record.look(*stamp, visit, &mut self.ledger, &mut look);
         }
         self.directories = tree.directories;
         self.failures = tree.failures;
@@ -198,14 +198,14 @@ impl Folder {
     }
 
     /// Drops the objects of files that are gone for good.
-    fn find_missing(&mut self, tree: &Tree, now: Moment, look: &mut Look) {
+    fn find_missing(&mut self, tree: &Tree, now: Monotonic, look: &mut Look) {
         let ledger = &mut self.ledger;
         self.files.retain(|path, record| {
             if tree.files.contains_key(path) || tree.hides(path) {
                 return true;
             }
-            let since = *record.gone_since.get_or_insert(now.monotonic);
-            let gone_for = now.monotonic.since(since);
+            let since = *record.gone_since.get_or_insert(now);
+            let gone_for = now.since(since);
             if gone_for < GONE {
                 look.again_in(GONE.saturating_sub(gone_for));
                 look.changed |= record.set(ledger, Presence::Vanished, record.objects.clone());
@@ -217,11 +217,13 @@ impl Folder {
     }
 }
 
-/// The time of a look.
+/// The circumstances of a look.
 #[derive(Clone, Copy)]
-struct Moment {
-    monotonic: Monotonic,
-    unix: Duration,
+struct Visit<'a> {
+    root: &'a Path,
+    now: Monotonic,
+    unix_now: Duration,
+    trust: Trust,
 }
 
 /// Whether a file is read as it stands, or only when it has stood still.
@@ -229,12 +231,6 @@ struct Moment {
 enum Trust {
     AsItStands,
     OnceStill,
-}
-
-impl Trust {
-    const fn of(is_new: bool) -> Self {
-        if is_new { Self::AsItStands } else { Self::OnceStill }
-    }
 }
 
 impl Record {
@@ -251,7 +247,7 @@ impl Record {
     }
 
     /// Looks at a file that is there.
-    fn look(&mut self, root: &Path, stamp: Stamp, now: Moment, trust: Trust, ledger: &mut Ledger, look: &mut Look) {
+    fn look(&mut self, stamp: Stamp, visit: Visit<'_>, ledger: &mut Ledger, look: &mut Look) {
         if self.gone_since.take().is_some() {
             look.changed |= self.set(ledger, Presence::Present, self.objects.clone());
         }
@@ -259,25 +255,25 @@ impl Record {
             self.pending = None;
             return;
         }
-        let pending = self.pend(stamp, now.monotonic);
-        let still_for = now.monotonic.since(pending.stamp_since).max(stamp.age(now.unix));
+        let pending = self.pend(stamp, visit.now);
+        let still_for = visit.now.since(pending.stamp_since).max(stamp.age(visit.unix_now));
         let is_same = self.read.is_some_and(|read| read.stamp == stamp);
-        let waited = now.monotonic.since(pending.since);
-        if trust == Trust::OnceStill && !is_same && still_for < SETTLE && waited < SETTLE_CAP {
+        let waited = visit.now.since(pending.since);
+        if visit.trust == Trust::OnceStill && !is_same && still_for < SETTLE && waited < SETTLE_CAP {
             look.again_in(SETTLE.saturating_sub(still_for));
             return;
         }
-        let path = root.join(&*self.path);
+        let path = visit.root.join(&*self.path);
         let reading = content::read(&path);
-        if trust == Trust::OnceStill && version_of(&reading, &path) != Some(stamp) {
+        if visit.trust == Trust::OnceStill && version_of(&reading, &path) != Some(stamp) {
             // It changed since the walk: what is known of its age does not hold for this text.
             look.again_in(SETTLE);
             return;
         }
-        let is_doubtful = trust == Trust::OnceStill && still_for < DOUBT;
+        let is_doubtful = visit.trust == Trust::OnceStill && still_for < DOUBT;
         match reading {
             Ok(reading) if self.read.is_some_and(|read| read.hash == Some(reading.hash)) => {
-                self.remember(reading.stamp, Some(reading.hash), now);
+                self.remember(reading.stamp, Some(reading.hash), visit.unix_now);
             }
             Ok(reading) => {
                 let content = Content::of(&reading.text);
@@ -286,7 +282,7 @@ impl Record {
                     return;
                 }
                 look.changed |= self.accept(content, ledger);
-                self.remember(reading.stamp, Some(reading.hash), now);
+                self.remember(reading.stamp, Some(reading.hash), visit.unix_now);
             }
             Err(_) if is_doubtful => look.again_in(DOUBT.saturating_sub(still_for).max(SETTLE)),
             Err(error) => {
@@ -296,7 +292,7 @@ impl Record {
                     ReportReason::InvalidManifest,
                     message,
                 )];
-                self.remember(stamp, None, now);
+                self.remember(stamp, None, visit.unix_now);
             }
         }
     }
@@ -308,22 +304,23 @@ impl Record {
             stamp_since: now,
             since: now,
         };
-        let pending = self.pending.map_or(fresh, |before| match before.stamp == stamp {
-            true => before,
-            false => Pending {
+        let pending = match self.pending {
+            Some(before) if before.stamp == stamp => before,
+            Some(before) => Pending {
                 since: before.since,
                 ..fresh
             },
-        });
+            None => fresh,
+        };
         self.pending = Some(pending);
         pending
     }
 
-    fn remember(&mut self, stamp: Stamp, hash: Option<u64>, now: Moment) {
+    fn remember(&mut self, stamp: Stamp, hash: Option<u64>, unix_now: Duration) {
         self.read = Some(Read {
             stamp,
             hash,
-            is_racy: stamp.age(now.unix) < RACY,
+            is_racy: stamp.age(unix_now) < RACY,
         });
         self.pending = None;
     }

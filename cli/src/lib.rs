@@ -48,7 +48,7 @@ pub fn main() -> ExitCode {
     };
     outcome.unwrap_or_else(|failure| {
         printer::line(&format!("error: {failure}"));
-        failure.exit_code()
+        failure::Failure::exit_code()
     })
 }
 

@@ -98,7 +98,7 @@ pub(crate) fn run(args: RunArgs) -> Result<ExitCode, Failure> {
     if args.once {
         return Ok(once(folder, args.compile));
     }
-    let config = args.data_plane.into_config(raise_file_limit()?)?;
+    let config = args.data_plane.into_config(raise_file_limit())?;
     serve(folder, args.compile, config, &args.manifests, |_| {})
 }
 
@@ -146,15 +146,15 @@ fn once(mut folder: Folder, compile: CompileArgs) -> ExitCode {
 }
 
 /// Raises the limit of open files as far as the system allows, and gives it.
-pub(crate) fn raise_file_limit() -> Result<u64, Failure> {
+pub(crate) fn raise_file_limit() -> u64 {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit {
         current: limit.maximum,
         maximum: limit.maximum,
     };
     match setrlimit(Resource::Nofile, raised) {
-        Ok(()) => Ok(limit.maximum.unwrap_or(UNLIMITED_FILES)),
-        Err(_) => Ok(limit.current.unwrap_or(UNLIMITED_FILES)),
+        Ok(()) => limit.maximum.unwrap_or(UNLIMITED_FILES),
+        Err(_) => limit.current.unwrap_or(UNLIMITED_FILES),
     }
 }
 

@@ -82,9 +82,10 @@ fn join(proxy: Arc<ProxyHandle>, control: Running) -> oneshot::Receiver<()> {
     thread::spawn(move || {
         control.stop();
         // The control thread held the only other handle.
-        match Arc::into_inner(proxy) {
-            Some(proxy) => proxy.join(),
-            None => tracing::error!("the proxy is held elsewhere; not waiting for it"),
+        if let Some(proxy) = Arc::into_inner(proxy) {
+            proxy.join();
+        } else {
+            tracing::error!("the proxy is held elsewhere; not waiting for it");
         }
         if tell.send(()).is_err() {
             tracing::trace!("a second signal ended the process meanwhile");

@@ -1,5 +1,7 @@
 //! The built binary: `run`, `--once`, `demo`, signals and exit codes.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use std::{
     fs,
     net::{SocketAddr, TcpListener},
@@ -95,7 +97,7 @@ fn address(process: &Process, scheme: &str) -> SocketAddr {
 
 fn exit_code(mut process: Process) -> (Option<i32>, Process) {
     let status = process.wait(PATIENCE).unwrap();
-    (status.expect("the process ends").code(), process)
+    (status.unwrap().code(), process)
 }
 
 #[test]

@@ -70,9 +70,11 @@ impl Ledger {
                 .insert(new_claim.clone(), Arc::clone(admitted));
         }
         let touched: BTreeSet<&ObjectRef> = old.keys().chain(new.keys()).collect();
-        touched
-            .into_iter()
-            .fold(false, |changed, object| self.settle(object) || changed)
+        let mut changed = false;
+        for object in touched {
+            changed |= self.settle(object);
+        }
+        changed
     }
 
     /// One report for each claim that loses to a file that is there.

@@ -63,10 +63,8 @@ impl Watcher {
         let wanted: HashSet<DirectoryId> = directories.iter().map(|(_, id)| *id).collect();
         self.watched.retain(|id, watch| {
             let keep = wanted.contains(id);
-            if !keep {
-                if let Err(error) = inotify::remove_watch(inotify, *watch) {
-                    tracing::trace!(%error, "the kernel removed the watch with its directory");
-                }
+            if !keep && let Err(error) = inotify::remove_watch(inotify, *watch) {
+                tracing::trace!(%error, "the kernel removed the watch with its directory");
             }
             keep
         });

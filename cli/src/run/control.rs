@@ -77,13 +77,13 @@ impl Control {
             proxy.apply(&delta);
             reports
         }));
-        match outcome {
-            Ok(reports) => self.compile_reports = reports,
-            Err(_) => {
-                tracing::error!("the compile ended in a panic; what was live before stays live");
-                self.proxy.registry().control().record_panic();
-                self.proxy.registry().control().record_apply(ApplyResult::Rejected);
-            }
+        if let Ok(reports) = outcome {
+            self.compile_reports = reports;
+        } else {
+            tracing::error!("the compile ended in a panic; what was live before stays live");
+            self.proxy.registry().control().record_panic();
+            self.proxy.registry().control().record_apply(ApplyResult::Rejected);
+            self.compiler.doubt(self.proxy.resources());
         }
         self.report();
     }

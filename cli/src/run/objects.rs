@@ -36,7 +36,7 @@ impl ObjectCounts {
 fn count(world: &World, reports: &[Report]) -> Counts {
     let mut worst: BTreeMap<&ObjectRef, Severity> = BTreeMap::new();
     for report in reports.iter().filter(|report| report.severity() != Severity::Notice) {
-        let severity = worst.entry(&report.object).or_insert(report.severity());
+        let severity = worst.entry(&report.object).or_insert(Severity::Notice);
         *severity = report.severity().min(*severity);
     }
     let sizes = [
@@ -84,9 +84,9 @@ mod tests {
         let mut world = World::default();
         for name in ["a", "b", "c"] {
             let text = propylon_testkit::manifest::service("default", name, 80, "");
-            parse(&text)
-                .into_iter()
-                .for_each(|object| world.insert(admit(object.unwrap()).unwrap()));
+            for object in parse(&text) {
+                world.insert(admit(object.unwrap()).unwrap());
+            }
         }
         let report = |name, reason| Report::new(ObjectRef::new(Kind::Service, "default", name), reason, "");
         let reports = [
