@@ -16,8 +16,14 @@ const POLL: Duration = Duration::from_millis(500);
 /// Looking takes at most one part in this many of the thread's time when it is only a poll.
 const POLL_SHARE: u32 = 20;
 
-/// Looking takes at most one part in this many of the thread's time when there are events.
+/// A poll is never further away than this, however long looking takes.
+const POLL_CAP: Duration = Duration::from_secs(5);
+
+/// Looking takes at most one part in this many of the thread's time when there are events, up to [`REST_CAP`].
 const EVENT_SHARE: u32 = 4;
+
+/// Longest rest after a look: a look that read thousands of files says nothing about how long the next one takes.
+const REST_CAP: Duration = Duration::from_millis(300);
 
 /// Decides when to look: the first event at once, then gathered.
 #[derive(Debug)]
@@ -56,7 +62,7 @@ impl Pace {
 
     /// How long to wait from now until the next look, unless another event comes.
     pub(super) fn wait(&self, now: Monotonic) -> Duration {
-        let poll = self.looked + POLL.max(self.took * POLL_SHARE);
+        let poll = self.looked + (self.took * POLL_SHARE).clamp(POLL, POLL_CAP);
         // While events come, what is still being written waits with them: a storm is looked at four times a second.
         let wanted = match self.events {
             Some((first, _)) if first.since(self.looked) >= CAP => first,
@@ -65,7 +71,8 @@ impl Pace {
         }
         .min(poll);
         // Never so often that looking is all there is.
-        wanted.max(self.looked + self.took * (EVENT_SHARE - 1)).since(now)
+        let rest = (self.took * (EVENT_SHARE - 1)).min(REST_CAP);
+        wanted.max(self.looked + rest).since(now)
     }
 }
 
@@ -127,8 +134,18 @@ mod tests {
     fn a_slow_look_is_not_repeated_all_the_time() {
         let start = propylon_kit::clock::now();
         let mut pace = Pace::new(start);
-        pace.looked(start, ms(100), None);
-        assert_eq!(pace.wait(start), ms(2000));
+        pace.looked(start, ms(80), None);
+        assert_eq!(pace.wait(start), ms(1600));
+        pace.event(start + ms(1));
+        assert_eq!(pace.wait(start + ms(1)), ms(239));
+    }
+
+    #[test]
+    fn a_look_that_read_everything_does_not_hold_the_next_one_up() {
+        let start = propylon_kit::clock::now();
+        let mut pace = Pace::new(start);
+        pace.looked(start, Duration::from_secs(10), None);
+        assert_eq!(pace.wait(start), POLL_CAP);
         pace.event(start + ms(1));
         assert_eq!(pace.wait(start + ms(1)), ms(299));
     }
