@@ -1,6 +1,6 @@
 //! `propylon run --once`, `propylon demo`, and what the command line refuses.
 
-use std::{fs, process::Command};
+use std::{fs, path::Path, process::Command};
 
 use propylon_e2e::{
     gate::{propylon, run_to_end},
@@ -11,6 +11,7 @@ use propylon_testkit::{
     process::{Output, Process},
     wait::PATIENCE,
 };
+use rustix::process::Signal;
 
 fn once(manifests: &str) -> (Option<i32>, String) {
     let folder = tempfile::tempdir().unwrap();
@@ -106,7 +107,7 @@ fn a_port_that_is_taken_is_said_and_ends_the_process() {
 fn the_demo_prints_lines_that_work() {
     let ports: Vec<String> = (0..3).map(|_| propylon_e2e::ports::free().to_string()).collect();
     let [http, https, admin] = ports.as_slice() else { return };
-    let demo = Process::start(
+    let mut demo = Process::start(
         propylon(),
         &["demo", "--http", http, "--https", https, "--admin", admin],
     )
@@ -143,4 +144,14 @@ fn the_demo_prints_lines_that_work() {
         );
         assert!(!finished.stdout().is_empty(), "{command}");
     }
+
+    let serving = demo
+        .line(Output::Stderr, PATIENCE, |line| line.starts_with("serving "))
+        .unwrap();
+    let folder = serving.trim_start_matches("serving ").to_owned();
+    assert!(Path::new(&folder).is_dir(), "{folder}");
+    demo.signal(Signal::INT).unwrap();
+    let status = demo.wait(PATIENCE).unwrap();
+    assert!(status.is_some_and(|status| status.success()), "{}", demo.transcript());
+    assert!(!Path::new(&folder).exists(), "{folder} is left behind");
 }
