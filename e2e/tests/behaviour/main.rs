@@ -7,6 +7,7 @@
 )]
 
 mod annotations;
+mod backends;
 mod balancing;
 mod client_address;
 mod commands;
