@@ -180,10 +180,9 @@ async fn serve_http2<S: AsyncRead + AsyncWrite + Unpin + 'static>(worker: &Rc<Wo
     };
     let mut connection = worker.builders.http2.serve_connection(TokioIo::new(io), service);
     match drive(&state, &mut connection, http2::Connection::graceful_shutdown).await {
-        End::Done(Ok(())) => {}
+        End::Done(Ok(())) | End::Park => {}
         End::Done(Err(error)) => tracing::debug!(%error, "HTTP/2 connection failed"),
         End::Killed(kill) => tracing::debug!(?kill, "HTTP/2 connection ended"),
-        End::Park => {}
     }
 }
 

@@ -54,8 +54,14 @@ impl Resources {
     }
 }
 
-fn map_between<K: Ord + Clone, T: Eq>(old: &BTreeMap<K, Arc<T>>, new: &BTreeMap<K, Arc<T>>) -> BTreeMap<K, Option<Arc<T>>> {
-    let changed = new.iter().filter(|(name, value)| old.get(*name).is_none_or(|before| !Arc::ptr_eq(before, value) && before != *value));
+fn map_between<K: Ord + Clone, T: Eq>(
+    old: &BTreeMap<K, Arc<T>>,
+    new: &BTreeMap<K, Arc<T>>,
+) -> BTreeMap<K, Option<Arc<T>>> {
+    let changed = new.iter().filter(|(name, value)| {
+        old.get(*name)
+            .is_none_or(|before| !Arc::ptr_eq(before, value) && before != *value)
+    });
     let removed = old.keys().filter(|name| !new.contains_key(*name));
     changed
         .map(|(name, value)| (name.clone(), Some(Arc::clone(value))))
@@ -78,10 +84,22 @@ mod tests {
 
     fn resources(names: &[(&str, usize)]) -> Resources {
         let endpoints = names.iter().map(|(name, count)| {
-            let endpoint = crate::Endpoint { address: ([10, 0, 0, 1], 80).into(), pod: None, node: None };
-            (EndpointsName::new(*name), Arc::new(Endpoints { endpoints: vec![endpoint; *count] }))
+            let endpoint = crate::Endpoint {
+                address: ([10, 0, 0, 1], 80).into(),
+                pod: None,
+                node: None,
+            };
+            (
+                EndpointsName::new(*name),
+                Arc::new(Endpoints {
+                    endpoints: vec![endpoint; *count],
+                }),
+            )
         });
-        Resources { endpoints: endpoints.collect(), ..Resources::default() }
+        Resources {
+            endpoints: endpoints.collect(),
+            ..Resources::default()
+        }
     }
 
     #[test]

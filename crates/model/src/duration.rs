@@ -9,7 +9,9 @@ use thiserror::Error;
 /// # Errors
 /// When the text has another form or the value is outside the range. Not retryable.
 pub fn parse_duration(text: &str) -> Result<Duration, DurationError> {
-    let split = text.find(|character: char| !character.is_ascii_digit()).unwrap_or(text.len());
+    let split = text
+        .find(|character: char| !character.is_ascii_digit())
+        .unwrap_or(text.len());
     let (number, unit) = text.split_at(split);
     let factor_ms: u64 = match unit {
         "ms" => 1,
@@ -50,7 +52,18 @@ mod tests {
 
     #[test]
     fn other_forms_are_refused() {
-        for text in ["", "10", "s", "1.5s", "-1s", "10 s", "1d", "0s", "25h", "99999999999999999999s"] {
+        for text in [
+            "",
+            "10",
+            "s",
+            "1.5s",
+            "-1s",
+            "10 s",
+            "1d",
+            "0s",
+            "25h",
+            "99999999999999999999s",
+        ] {
             assert!(parse_duration(text).is_err(), "{text}");
         }
     }

@@ -73,7 +73,9 @@ impl HostPattern {
         match self {
             Self::Any => true,
             Self::Exact(name) => name.as_str() == host,
-            Self::Wildcard(suffix) => host.split_once('.').is_some_and(|(label, rest)| !label.is_empty() && rest == suffix.as_str()),
+            Self::Wildcard(suffix) => host
+                .split_once('.')
+                .is_some_and(|(label, rest)| !label.is_empty() && rest == suffix.as_str()),
         }
     }
 }
@@ -103,7 +105,9 @@ pub enum HostError {
 fn is_label(label: &str) -> bool {
     let bytes = label.as_bytes();
     (1..=63).contains(&bytes.len())
-        && bytes.iter().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || *byte == b'-')
+        && bytes
+            .iter()
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || *byte == b'-')
         && bytes.first() != Some(&b'-')
         && bytes.last() != Some(&b'-')
 }

@@ -118,7 +118,11 @@ pub struct Report {
 impl Report {
     /// Makes a report.
     pub fn new(object: ObjectRef, reason: ReportReason, message: impl Into<String>) -> Self {
-        Self { object, reason, message: message.into() }
+        Self {
+            object,
+            reason,
+            message: message.into(),
+        }
     }
 
     /// The severity, which the reason decides.
@@ -130,6 +134,13 @@ impl Report {
 /// `warning default/web Ingress: BackendServiceNotFound: ...`, as folder mode prints it.
 impl fmt::Display for Report {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{} {}: {}: {}", self.severity().as_str(), self.object, self.reason.as_str(), self.message)
+        write!(
+            formatter,
+            "{} {}: {}: {}",
+            self.severity().as_str(),
+            self.object,
+            self.reason.as_str(),
+            self.message
+        )
     }
 }

@@ -323,7 +323,9 @@ impl<'a> ExtraFields<'a> {
             fields: [(&header::VIA, b"".as_slice()); 8],
             count: 0,
         };
-        forwarded.iter().for_each(|(name, value)| extra.push(name, value));
+        for (name, value) in forwarded {
+            extra.push(name, value);
+        }
         extra
     }
 

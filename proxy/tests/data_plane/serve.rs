@@ -1,7 +1,5 @@
 //! The whole data plane in this process: what goes in comes out.
 
-mod common;
-
 use std::time::Duration;
 
 use propylon_testkit::{
@@ -10,7 +8,7 @@ use propylon_testkit::{
     wait,
 };
 
-use common::{Builder, everything, start};
+use super::common::{Builder, everything, start};
 
 #[test]
 fn requests_reach_the_endpoint_of_their_host() {

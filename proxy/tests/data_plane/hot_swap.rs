@@ -1,7 +1,5 @@
 //! Configuration changes under load: no request fails and no connection is closed.
 
-mod common;
-
 use std::{
     net::SocketAddr,
     sync::{
@@ -25,7 +23,7 @@ use tokio::{
 };
 use tokio_tungstenite::tungstenite::{Message, client::IntoClientRequest};
 
-use common::{Builder, start};
+use super::common::{Builder, start};
 
 const LOAD: Duration = Duration::from_secs(30);
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -45,7 +43,7 @@ impl Tally {
     }
 }
 
-/// The load of the issue: 64 keep-alive clients, 100 WebSockets, 20 gRPC streams; 100 deltas per second.
+/// The load of the issue: 64 keep-alive clients, 100 `WebSocket`s, 20 gRPC streams; 100 deltas per second.
 #[test]
 fn deltas_under_load_fail_no_request_and_close_no_connection() {
     let backends: Vec<EchoServer> = (0..3)
@@ -161,7 +159,8 @@ async fn web_socket(address: SocketAddr, tally: Arc<Tally>) {
 async fn grpc_stream(address: SocketAddr, tally: Arc<Tally>) {
     let stream = TcpStream::connect(address).await.unwrap();
     let (mut client, connection) = h2::client::handshake(stream).await.unwrap();
-    let driver = tokio::task::spawn(connection);
+    let mut driver = JoinSet::new();
+    driver.spawn(connection);
     let request = Request::post(format!("http://{GRPC_HOST}/echo.Echo/Stream"))
         .header("content-type", "application/grpc")
         .header("te", "trailers")

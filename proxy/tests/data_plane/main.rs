@@ -1,0 +1,8 @@
+//! The data plane in this process, fed with resources made by hand.
+
+#[cfg(test)]
+mod common;
+#[cfg(test)]
+mod hot_swap;
+#[cfg(test)]
+mod serve;
