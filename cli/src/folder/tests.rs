@@ -340,7 +340,8 @@ fn a_storm_of_edits_in_place_is_followed_and_takes_nothing_away() {
         }
     }
     let last = i32::from(writer.join().unwrap());
-    assert!(seen.len() >= 4, "followed while it goes on: {seen:?}");
+    // Two seconds of edits, each live within one, also where the machine is busy.
+    assert!(seen.len() >= 3, "followed while it goes on: {seen:?}");
     assert!(fixture.until(|folder| folder.port("web") == Some(last)) < LIVE);
     assert_eq!(fixture.reports(), Vec::<String>::new());
 }
