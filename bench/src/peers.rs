@@ -52,6 +52,25 @@ pub(crate) struct Running {
     pub(crate) https: SocketAddr,
     /// The process.
     pub(crate) process: Proc,
+    dir: PathBuf,
+}
+
+impl Running {
+    /// Empties the access log, which grows by some ten MB a second under load.
+    ///
+    /// # Errors
+    ///
+    /// When a log cannot be opened.
+    pub(crate) fn empty_logs(&self) -> Result<()> {
+        for path in ["access.log", "stdout"]
+            .map(|name| self.dir.join(name))
+            .into_iter()
+            .filter(|path| path.is_file())
+        {
+            std::fs::OpenOptions::new().write(true).open(path)?.set_len(0)?;
+        }
+        Ok(())
+    }
 }
 
 /// How a proxy is started.
@@ -151,6 +170,7 @@ pub(crate) fn start_peer(lab: &Lab, args: &LabArgs, kind: Kind, options: &StartO
         http: site.http,
         https: site.https,
         process,
+        dir: site.dir,
     };
     ready(running).map(Some)
 }
@@ -171,6 +191,7 @@ pub(crate) fn start_propylon(lab: &Lab, program: &Path, options: &StartOptions) 
         http: site.http,
         https: site.https,
         process,
+        dir: site.dir,
     })
 }
 

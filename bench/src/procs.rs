@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::ffi::OsString;
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -79,8 +79,7 @@ impl Proc {
     ///
     /// When a log file or the process cannot be made; not retryable.
     pub(crate) fn spawn(launch: &Launch) -> Result<Self> {
-        let stdout = File::create(&launch.stdout).with_context(|| format!("create {}", launch.stdout.display()))?;
-        let stderr = File::create(&launch.stderr).with_context(|| format!("create {}", launch.stderr.display()))?;
+        let (stdout, stderr) = (append_to(&launch.stdout)?, append_to(&launch.stderr)?);
         let child = launch
             .placement
             .command(&launch.program)
@@ -138,6 +137,15 @@ impl Drop for Proc {
             }
         }
     }
+}
+
+/// Opens a log so that it can be emptied under its writer.
+fn append_to(path: &Path) -> Result<File> {
+    OpenOptions::new()
+        .append(true)
+        .create(true)
+        .open(path)
+        .with_context(|| format!("open {}", path.display()))
 }
 
 /// CPU time of a process tree, microseconds.

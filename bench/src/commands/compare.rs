@@ -114,6 +114,7 @@ fn measure(lab: &Lab, args: &CompareArgs, workload: Workload, proxies: &mut [Run
             let before = tree_cpu(proxy.process.pid());
             let outcome = workload.run(lab, proxy, args.seconds)?;
             let cpu = tree_cpu(proxy.process.pid()).since(before);
+            proxy.empty_logs()?;
             let sample = Sample {
                 outcome,
                 cpu,
