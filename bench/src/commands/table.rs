@@ -1,4 +1,6 @@
-//! `table`: figures of the routing table, printed by the example of `propylon-routing`.
+//! `table`: figures of the routing table, from the example of `propylon-routing` and from a proxy in this process.
+
+mod live;
 
 use std::process::Command;
 
@@ -6,11 +8,12 @@ use anyhow::{Context, Result, bail};
 
 use crate::tools;
 
-/// Runs `crates/routing/examples/table.rs` in the release profile; its output is the report.
+/// Runs `crates/routing/examples/table.rs` in the release profile, whose output is part of the report, and then
+/// changes the tables of a running proxy.
 ///
 /// # Errors
 ///
-/// When it cannot be built or fails.
+/// When the example cannot be built or fails, or the proxy does not start.
 pub(crate) fn run() -> Result<()> {
     println!("machine: {}\n", tools::machine());
     let status = Command::new("cargo")
@@ -28,5 +31,5 @@ pub(crate) fn run() -> Result<()> {
     if !status.success() {
         bail!("the example ended with {status}");
     }
-    Ok(())
+    live::run()
 }
