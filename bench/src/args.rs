@@ -136,6 +136,9 @@ pub(crate) struct SwapArgs {
     /// Seconds of one window.
     #[arg(long, default_value_t = 3)]
     pub(crate) seconds: u32,
+    /// Keep all threads of the proxy on its one CPU, as `compare` does.
+    #[arg(long)]
+    pub(crate) pin_proxy: bool,
     /// Leave the files alone in both windows: shows what the method itself scatters.
     #[arg(long)]
     pub(crate) control: bool,

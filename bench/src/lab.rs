@@ -48,7 +48,7 @@ impl Lab {
         let dir = tempfile::Builder::new().prefix("propylon-bench-").tempdir()?;
         let certs = CertFiles::generate(dir.path())?;
         let place = |cpu| Placement {
-            cpu,
+            cpu: Some(cpu),
             realtime: args.realtime,
         };
         let load = place(args.load_cpu);

@@ -6,6 +6,7 @@ mod nginx;
 pub(crate) mod propylon;
 
 use std::ffi::OsString;
+use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -62,14 +63,31 @@ impl Running {
     ///
     /// When a log cannot be opened.
     pub(crate) fn empty_logs(&self) -> Result<()> {
-        for path in ["access.log", "stdout"]
-            .map(|name| self.dir.join(name))
-            .into_iter()
-            .filter(|path| path.is_file())
-        {
+        for path in self.logs() {
             std::fs::OpenOptions::new().write(true).open(path)?.set_len(0)?;
         }
         Ok(())
+    }
+
+    /// Lines in the access log.
+    ///
+    /// # Errors
+    ///
+    /// When a log cannot be read.
+    pub(crate) fn log_lines(&self) -> Result<u64> {
+        let mut lines = 0;
+        for path in self.logs() {
+            let reader = BufReader::with_capacity(1 << 16, std::fs::File::open(path)?);
+            lines += reader.split(b'\n').count() as u64;
+        }
+        Ok(lines)
+    }
+
+    fn logs(&self) -> impl Iterator<Item = PathBuf> {
+        ["access.log", "stdout"]
+            .map(|name| self.dir.join(name))
+            .into_iter()
+            .filter(|path| path.is_file())
     }
 }
 

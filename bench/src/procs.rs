@@ -15,8 +15,8 @@ use crate::clock::wait_until;
 /// Where and how a process runs.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Placement {
-    /// The only CPU it may use.
-    pub(crate) cpu: usize,
+    /// The only CPU it may use; none: all of them.
+    pub(crate) cpu: Option<usize>,
     /// `SCHED_FIFO` 10 instead of the normal class.
     pub(crate) realtime: bool,
 }
@@ -29,7 +29,10 @@ impl Placement {
         if self.realtime {
             command.args(["chrt", "-f", "10"]);
         }
-        command.args(["taskset", "-c", &self.cpu.to_string()]).arg(program);
+        if let Some(cpu) = self.cpu {
+            command.args(["taskset", "-c", &cpu.to_string()]);
+        }
+        command.arg(program);
         command
     }
 }

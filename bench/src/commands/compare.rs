@@ -1,9 +1,12 @@
 //! `compare`: CPU microseconds per request of each workload, alternately for each proxy.
 
+use std::time::Duration;
+
 use anyhow::Result;
 
 use crate::args::CompareArgs;
 use crate::clients::Outcome;
+use crate::clock::wait_until;
 use crate::lab::Lab;
 use crate::peers::{Running, propylon_program, start_all};
 use crate::procs::{CpuTime, tree_cpu};
@@ -114,6 +117,9 @@ fn measure(lab: &Lab, args: &CompareArgs, workload: Workload, proxies: &mut [Run
             let before = tree_cpu(proxy.process.pid());
             let outcome = workload.run(lab, proxy, args.seconds)?;
             let cpu = tree_cpu(proxy.process.pid()).since(before);
+            if round == 0 && lab.access_log {
+                check_log(proxy, outcome.requests);
+            }
             proxy.empty_logs()?;
             let sample = Sample {
                 outcome,
@@ -134,6 +140,21 @@ fn measure(lab: &Lab, args: &CompareArgs, workload: Workload, proxies: &mut [Run
         }
     }
     Ok(all)
+}
+
+/// Says so when a proxy did not log every request: then it did less than the others.
+fn check_log(proxy: &Running, requests: u64) {
+    let mut lines = 0;
+    let all = wait_until("log", Duration::from_secs(12), || {
+        lines = proxy.log_lines()?;
+        Ok(lines >= requests)
+    });
+    if all.is_err() {
+        eprintln!(
+            "{}: {lines} lines in the access log for {requests} requests",
+            proxy.name
+        );
+    }
 }
 
 /// Cost of `name` over cost of `peer`, round by round.

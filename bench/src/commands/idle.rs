@@ -43,6 +43,7 @@ pub(crate) fn run(args: &IdleArgs) -> Result<()> {
             );
         }
         for proxy in start_all(&lab, &args.lab, program.as_deref())? {
+            eprintln!("{}: opening {} connections", proxy.name, args.connections);
             match measure(&lab, args, &proxy, tls) {
                 Ok((base, bytes, closed)) => table.row(vec![
                     proxy.name.to_owned(),

@@ -17,6 +17,7 @@ use crate::lab::Lab;
 use crate::manifests;
 use crate::peers::propylon::MANIFESTS;
 use crate::peers::{Running, StartOptions, propylon_program, start_propylon};
+use crate::procs::tree_cpu;
 use crate::report::{Table, spread, verdict};
 use crate::stats::Spread;
 use crate::tools;
@@ -31,10 +32,19 @@ const TARGET: f64 = 1.5;
 /// When Propylon does not serve or does not follow the changes.
 pub(crate) fn run(args: &SwapArgs) -> Result<()> {
     let program = propylon_program(&args.lab)?.context("swap measures propylon itself")?;
-    let lab = Lab::new(&args.lab)?;
+    let mut lab = Lab::new(&args.lab)?;
+    if !args.pin_proxy {
+        lab.proxy.cpu = None;
+    }
     let mut proxy = start_propylon(&lab, &program, &StartOptions::default())?;
     println!("machine: {}", tools::machine());
     println!("propylon: {}", proxy.version);
+    let place = if args.pin_proxy {
+        "one CPU for worker and control threads"
+    } else {
+        "all CPUs, one worker"
+    };
+    println!("proxy on {place}; load and backend on CPU {}", args.lab.load_cpu);
     println!(
         "{} requests/s (Poisson, 64 connections, latency from the intended time), {} pairs of {} s windows after \
          one that is thrown away, {} hosts\n",
@@ -43,7 +53,7 @@ pub(crate) fn run(args: &SwapArgs) -> Result<()> {
         args.seconds,
         lab.hosts.len()
     );
-    let (mut still, mut changing) = (Vec::new(), Vec::new());
+    let (mut still, mut changing, mut per_change) = (Vec::new(), Vec::new(), Vec::<f64>::new());
     let mut editor = Editor::new(&lab);
     for round in 0..=args.pairs {
         proxy.process.check_alive()?;
@@ -65,6 +75,13 @@ pub(crate) fn run(args: &SwapArgs) -> Result<()> {
     println!("changes made: {}\n", editor.made);
     print(&still, &changing);
     Ok(())
+}
+
+/// Does `work` and gives the proxy's CPU microseconds meanwhile with its value.
+fn with_cpu<T>(proxy: &Running, work: impl FnOnce() -> Result<T>) -> Result<(T, f64)> {
+    let before = tree_cpu(proxy.process.pid());
+    let value = work()?;
+    Ok((value, tree_cpu(proxy.process.pid()).since(before).total_us()))
 }
 
 fn window(lab: &Lab, args: &SwapArgs, proxy: &Running, round: usize) -> Result<Outcome> {
