@@ -174,8 +174,9 @@ async fn serve_http2<S: AsyncRead + AsyncWrite + Unpin + 'static>(worker: &Rc<Wo
     state.phase.set(Phase::Idle);
     let service = {
         let (worker, state) = (Rc::clone(worker), Rc::clone(&state));
+        // Boxed: hyper moves the future of a stream seven times.
         service_fn(move |request: hyper::Request<Incoming>| {
-            spine::serve(Rc::clone(&worker), Rc::clone(&state), request)
+            Box::pin(spine::serve(Rc::clone(&worker), Rc::clone(&state), request))
         })
     };
     let mut connection = worker.builders.http2.serve_connection(TokioIo::new(io), service);

@@ -3,7 +3,7 @@
 use std::{
     cell::Cell,
     future::{Future, poll_fn},
-    pin::pin,
+    pin::Pin,
     task::{Context, Poll, Waker},
 };
 
@@ -75,12 +75,12 @@ impl Watch {
         self.waker.set(Some(waker));
     }
 
-    /// Runs a future until it is done or the deadline fires; the future is dropped then.
+    /// Runs a future until it is done or the deadline fires; drop it then. It is pinned by the caller, so that it is
+    /// not moved and takes its place once.
     ///
     /// # Errors
     /// The reason of the deadline.
-    pub(crate) async fn guard<F: Future>(&self, future: F) -> Result<F::Output, Reason> {
-        let mut future = pin!(future);
+    pub(crate) async fn guard<F: Future>(&self, mut future: Pin<&mut F>) -> Result<F::Output, Reason> {
         poll_fn(|context| {
             if let Some(reason) = self.fired.get() {
                 return Poll::Ready(Err(reason));
@@ -124,7 +124,7 @@ mod tests {
         assert_eq!(watch.fired(), None);
         watch.sweep(1_000);
         assert_eq!(
-            watch.guard(std::future::pending::<()>()).await,
+            watch.guard(std::pin::pin!(std::future::pending::<()>())).await,
             Err(Reason::ResponseTimeout)
         );
     }

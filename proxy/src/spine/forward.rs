@@ -1,6 +1,6 @@
 //! The last stages: pick an endpoint, get a connection, exchange, and repeat where that is safe.
 
-use std::{net::SocketAddr, rc::Rc};
+use std::{net::SocketAddr, pin::pin, rc::Rc};
 
 use http::{HeaderName, HeaderValue, Method, Response, header};
 use hyper::{body::Incoming, upgrade::OnUpgrade};
@@ -234,10 +234,9 @@ impl Attempts<'_> {
             .watch
             .arm(exchange.in_ms(self.spans.connect_ms), Reason::ConnectionTimeout);
         let began = clock::now();
-        let connected = exchange
-            .watch
-            .guard(upstream::connect(endpoint.address, transport))
-            .await;
+        // Boxed: once per connection, and large with its TLS handshake.
+        let mut connecting = Box::pin(upstream::connect(endpoint.address, transport));
+        let connected = exchange.watch.guard(connecting.as_mut()).await;
         exchange.watch.disarm();
         exchange.upstream.connect_us.set(Some(began.elapsed_us()));
         match connected {
@@ -286,12 +285,13 @@ impl Attempts<'_> {
         let result = match connection {
             Connection::Http1(connection) => {
                 let home: Rc<dyn Home> = Rc::<LocalEndpoint>::clone(endpoint);
-                exchange
-                    .watch
-                    .guard(connection.exchange(self.head, body, Some(home)))
-                    .await
+                let future = pin!(connection.exchange(self.head, body, Some(home)));
+                exchange.watch.guard(future).await
             }
-            Connection::Http2(connection) => exchange.watch.guard(connection.exchange(self.head, body)).await,
+            Connection::Http2(connection) => {
+                let future = pin!(connection.exchange(self.head, body));
+                exchange.watch.guard(future).await
+            }
         };
         exchange.upstream.first_byte_us.set(Some(began.elapsed_us()));
         result.map_err(|reason| {
