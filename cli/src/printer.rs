@@ -24,7 +24,8 @@ pub(crate) struct Printer {
 impl Printer {
     /// Takes over the reports that stand now, and gives the lines that say what changed.
     ///
-    /// A report whose message alone changed is printed again, and not called resolved.
+    /// A report whose message alone changed is printed again, and not called resolved. No text of a manifest makes two
+    /// lines of one, or commands of a terminal.
     pub(crate) fn update(&mut self, reports: &[Report]) -> Vec<String> {
         let mut lines = Vec::new();
         let mut standing: BTreeMap<(ObjectRef, ReportReason), BTreeSet<String>> = BTreeMap::new();
@@ -47,8 +48,21 @@ impl Printer {
             }
         }
         self.standing = standing;
-        lines
+        lines.iter().map(|line| one_line(line)).collect()
     }
+}
+
+/// Control characters escaped: names, values and paths come from whoever wrote the manifest.
+fn one_line(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for character in text.chars() {
+        if character.is_control() {
+            line.extend(character.escape_default());
+        } else {
+            line.push(character);
+        }
+    }
+    line
 }
 
 /// Whether any report is an error.
@@ -73,7 +87,7 @@ mod tests {
         let reports = [report("web", "no Service a")];
         assert_eq!(
             printer.update(&reports),
-            ["error default/web Ingress: BackendServiceNotFound: no Service a"]
+            ["warning default/web Ingress: BackendServiceNotFound: no Service a"]
         );
         assert_eq!(printer.update(&reports), Vec::<String>::new());
         assert_eq!(
@@ -90,7 +104,16 @@ mod tests {
         let lines = printer.update(&[report("web", "no Service c"), report("web", "no Service b")]);
         assert_eq!(
             lines,
-            ["error default/web Ingress: BackendServiceNotFound: no Service c"]
+            ["warning default/web Ingress: BackendServiceNotFound: no Service c"]
+        );
+    }
+
+    #[test]
+    fn a_report_is_one_line_whatever_the_manifest_says() {
+        let forged = report("a\nerror default/x", "value '\u{1b}[31m\r'");
+        assert_eq!(
+            Printer::default().update(&[forged]),
+            [r"warning default/a\nerror default/x Ingress: BackendServiceNotFound: value '\u{1b}[31m\r'"]
         );
     }
 }

@@ -7,9 +7,9 @@ use crate::object::ObjectRef;
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Severity {
-    /// A part of the object is not served; `--once` exits 1.
+    /// The object, or a part of it, is refused; `--once` exits 1.
     Error,
-    /// Served, but not as written.
+    /// Taken over, but not served as written, or not before what it names is there.
     Warning,
     /// Good to know.
     Notice,
@@ -56,16 +56,16 @@ report_reasons! {
     AnnotationInvalid = Error,
     /// A name under `propylon.dev/` that Propylon does not know; the report suggests the nearest.
     AnnotationUnknown = Warning,
-    /// An annotation of ingress-nginx that Propylon does not support yet.
+    /// An annotation that has no effect: one of ingress-nginx or of a later version, or one that does not fit its object.
     AnnotationUnsupported = Warning,
     /// The Service has no port of that name or number; the path answers 503.
-    BackendPortNotFound = Error,
+    BackendPortNotFound = Warning,
     /// `appProtocol` names a protocol that Propylon does not know; HTTP/1.1 is spoken.
     AppProtocolUnknown = Warning,
     /// `backend.resource` is not supported; the path is left out and the rest of the Ingress works.
     BackendResourceUnsupported = Error,
     /// The Service does not exist; the path answers 503.
-    BackendServiceNotFound = Error,
+    BackendServiceNotFound = Warning,
     /// A TLS backend whose certificate is not verified.
     BackendTLSUnverified = Notice,
     /// The Ingress belongs to a class that is not ours; it is not served.
@@ -100,7 +100,7 @@ report_reasons! {
     TLSHostMismatch = Warning,
     /// The Secret holds no usable certificate and key; the last good one, else the default, is served.
     TLSSecretInvalid = Error,
-    /// The Secret does not exist; a self-signed certificate is served.
+    /// The Secret does not exist; the default certificate is served, which is self-signed where no flag names one.
     TLSSecretNotFound = Notice,
 }
 

@@ -45,7 +45,7 @@ pub(crate) fn verdict(object: &ObjectRef, ingress: &Ingress, reports: &mut Repor
     let canary = format!("{PREFIX}canary");
     if annotations
         .and_then(|all| all.get(&canary))
-        .is_some_and(|value| value == "true")
+        .is_some_and(|value| is_true(value))
     {
         let message = format!(
             "metadata.annotations[{canary}]: canary Ingresses are not supported yet, so this one yields no rules; all requests \
@@ -56,7 +56,10 @@ pub(crate) fn verdict(object: &ObjectRef, ingress: &Ingress, reports: &mut Repor
     }
     let mut verdict = Verdict::Open;
     for (key, value) in annotations.into_iter().flatten() {
-        let Some(name) = key.strip_prefix(PREFIX).filter(|name| *name != "canary") else {
+        let Some(name) = key
+            .strip_prefix(PREFIX)
+            .filter(|name| *name != "canary" || !is_false(value))
+        else {
             continue;
         };
         if restricts(name, value) {
@@ -78,6 +81,16 @@ pub(crate) fn verdict(object: &ObjectRef, ingress: &Ingress, reports: &mut Repor
         }
     }
     verdict
+}
+
+/// What ingress-nginx reads as true (Go's `strconv.ParseBool`).
+fn is_true(value: &str) -> bool {
+    matches!(value.trim(), "1" | "t" | "T" | "TRUE" | "true" | "True")
+}
+
+/// What ingress-nginx reads as false.
+fn is_false(value: &str) -> bool {
+    matches!(value.trim(), "0" | "f" | "F" | "FALSE" | "false" | "False")
 }
 
 fn is_allow_list(name: &str) -> bool {
@@ -115,6 +128,8 @@ fn covers_every_address(list: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use propylon_model::Kind;
+
     use super::*;
 
     #[test]
@@ -158,5 +173,22 @@ mod tests {
         for name in ["rewrite-target", "ssl-redirect", "limit-rps"] {
             assert!(!restricts(name, ""), "{name}");
         }
+    }
+
+    #[test]
+    fn canaries_are_known_by_every_spelling_of_true() {
+        let verdict_of = |value: &str| {
+            let mut ingress = Ingress::default();
+            ingress.metadata.annotations = Some([(format!("{PREFIX}canary"), value.to_owned())].into());
+            let mut reports = Reports::default();
+            let object = ObjectRef::new(Kind::Ingress, "default", "web");
+            let is_canary = matches!(verdict(&object, &ingress, &mut reports), Verdict::Canary);
+            (is_canary, reports.into_sorted().len())
+        };
+        for value in ["true", "True", "TRUE", "t", "1"] {
+            assert_eq!(verdict_of(value), (true, 1), "{value}");
+        }
+        assert_eq!(verdict_of("false"), (false, 0));
+        assert_eq!(verdict_of("yes"), (false, 1), "reported, since nothing comes of it");
     }
 }
