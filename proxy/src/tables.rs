@@ -135,17 +135,14 @@ impl Applier {
         self.live.certificates.store(Arc::new(table));
     }
 
+    /// Swaps the lists that changed; what is removed waits until no route leads there any more.
     fn apply_endpoints(&mut self, delta: &Delta) -> usize {
         for (name, endpoints) in &delta.endpoints {
-            let list = endpoints
-                .as_ref()
-                .map_or_else(Vec::new, |endpoints| endpoints.endpoints.clone());
+            let Some(endpoints) = endpoints else { continue };
+            let list = endpoints.endpoints.clone();
             match self.endpoints.get(name) {
                 Some(handle) => handle.current.store(Arc::new(list)),
-                None if endpoints.is_some() => {
-                    self.endpoints.insert(name.clone(), new_endpoints(list));
-                }
-                None => {}
+                None => drop(self.endpoints.insert(name.clone(), new_endpoints(list))),
             }
         }
         delta.endpoints.len()
@@ -210,7 +207,13 @@ impl Applier {
             .filter(|(_, endpoints)| endpoints.is_none())
             .map(|(name, _)| name)
         {
-            self.endpoints.remove(name);
+            // Requests that pinned the table before go on with the list that they know; a pool that stays has none now.
+            match self.endpoints.get(name) {
+                Some(handle) if self.pools.values().any(|pool| pool.spec.endpoints == *name) => {
+                    handle.current.store(Arc::default());
+                }
+                _ => drop(self.endpoints.remove(name)),
+            }
         }
         self.series_dirty |= !delta.groups.is_empty();
     }
@@ -261,3 +264,6 @@ fn make_target(
         labels: Arc::new(labels),
     }
 }
+
+#[cfg(test)]
+mod tests;
