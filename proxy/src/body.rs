@@ -25,6 +25,7 @@ pub(crate) struct ClientBody {
     exchange: Rc<Exchange>,
     body_idle_ms: u64,
     response_ms: u64,
+    response_idle_ms: u64,
 }
 
 impl ClientBody {
@@ -34,6 +35,21 @@ impl ClientBody {
             exchange: Rc::clone(exchange),
             body_idle_ms: spans.body_idle_ms,
             response_ms: spans.response_ms,
+            response_idle_ms: spans.response_idle_ms,
+        }
+    }
+
+    /// Moves the deadline. Once the response streams it is the response's own, which progress of the request puts off; a
+    /// client that does not take its response is not excused by what it sends.
+    fn rearm(&self, pending: bool) {
+        let (exchange, watch) = (&self.exchange, &self.exchange.watch);
+        match (exchange.status.get() != 0, pending) {
+            (false, true) => watch.arm(exchange.in_ms(self.body_idle_ms), Reason::RequestBodyTimeout),
+            (false, false) => watch.arm(exchange.in_ms(self.response_ms), Reason::ResponseTimeout),
+            (true, false) if !watch.waits_for_client() => {
+                watch.arm(exchange.in_ms(self.response_idle_ms), Reason::ResponseIdle);
+            }
+            (true, _) => {}
         }
     }
 }
@@ -45,22 +61,11 @@ impl Body for ClientBody {
     fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let this = self.get_mut();
         let polled = Pin::new(&mut this.incoming).poll_frame(context);
-        let exchange = &this.exchange;
-        match &polled {
-            Poll::Pending => exchange
-                .watch
-                .arm(exchange.in_ms(this.body_idle_ms), Reason::RequestBodyTimeout),
-            Poll::Ready(frame) => {
-                exchange
-                    .watch
-                    .arm(exchange.in_ms(this.response_ms), Reason::ResponseTimeout);
-                let bytes = frame
-                    .as_ref()
-                    .and_then(|frame| frame.as_ref().ok())
-                    .and_then(Frame::data_ref)
-                    .map_or(0, Bytes::len);
-                exchange.request_bytes.set(exchange.request_bytes.get() + bytes as u64);
-            }
+        this.rearm(polled.is_pending());
+        if let Poll::Ready(Some(Ok(frame))) = &polled {
+            let bytes = frame.data_ref().map_or(0, Bytes::len);
+            let exchange = &this.exchange;
+            exchange.request_bytes.set(exchange.request_bytes.get() + bytes as u64);
         }
         polled
     }

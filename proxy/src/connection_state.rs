@@ -66,6 +66,8 @@ pub(crate) struct ConnectionState {
     pub(crate) park: Cell<bool>,
     /// Whether it has.
     pub(crate) parked: Cell<bool>,
+    /// Whether it has ended; exchanges of HTTP/2 streams may end a little later.
+    pub(crate) closed: Cell<bool>,
     pub(crate) now_ms: Rc<Cell<u64>>,
     /// An upgrade that starts when the 101 response is written.
     pub(crate) tunnel: RefCell<Option<PendingTunnel>>,
@@ -92,6 +94,7 @@ impl ConnectionState {
             drain: Cell::new(false),
             park: Cell::new(false),
             parked: Cell::new(false),
+            closed: Cell::new(false),
             now_ms,
             tunnel: RefCell::new(None),
             waker: Cell::new(None),
@@ -229,13 +232,60 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for ClientIo<S> {
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let result = Pin::new(&mut this.inner).poll_flush(context);
-        if result.is_pending() {
-            this.state.on_write(true);
-        }
+        // Both ways: TLS takes bytes that only a flush sends, and a silent stream writes nothing more for long.
+        this.state.on_write(result.is_pending());
         result
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.get_mut().inner).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+    use crate::edge::TrustedProxies;
+
+    /// Takes every byte, but sends them only when it is flushed for the second time, as TLS may.
+    #[derive(Default)]
+    struct SlowFlush(bool);
+
+    impl AsyncWrite for SlowFlush {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            if std::mem::replace(&mut self.0, true) {
+                Poll::Ready(Ok(()))
+            } else {
+                Poll::Pending
+            }
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[test]
+    fn a_flush_that_succeeds_ends_the_stall() {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+        let peer = PeerInfo::new(address, &TrustedProxies::new([]));
+        let state = Rc::new(ConnectionState::new(peer, address, None, Rc::new(Cell::new(7))));
+        let mut io = ClientIo {
+            inner: SlowFlush::default(),
+            prefix: Bytes::new(),
+            state: Rc::clone(&state),
+        };
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(Pin::new(&mut io).poll_write(&mut context, b"x").is_ready());
+        assert!(Pin::new(&mut io).poll_flush(&mut context).is_pending());
+        assert_eq!(state.blocked_since_ms.get(), 7);
+        assert!(Pin::new(&mut io).poll_flush(&mut context).is_ready());
+        assert_eq!(state.blocked_since_ms.get(), 0);
     }
 }

@@ -21,6 +21,8 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use crate::{
     config::Config,
     connection_state::{ClientIo, ConnectionState, Kill, Phase},
+    observe,
+    reason::Reason,
     spine, tunnel,
     worker::Worker,
 };
@@ -115,6 +117,9 @@ async fn serve_http1<S: AsyncRead + AsyncWrite + Unpin + 'static>(worker: &Rc<Wo
             return tracing::debug!(?kill, "HTTP/1.1 connection ended");
         }
         if let End::Done(Err(error)) = end {
+            if error.is_parse() {
+                observe::refused(worker, &state, refusal(&error));
+            }
             return tracing::debug!(%error, "HTTP/1.1 connection failed");
         }
         let parts = connection.into_parts();
@@ -127,6 +132,7 @@ async fn serve_http1<S: AsyncRead + AsyncWrite + Unpin + 'static>(worker: &Rc<Wo
                 }
             }
             End::Killed(_) => {
+                observe::refused(worker, &state, Reason::HeaderTimeout);
                 // Best effort: a client this slow may not read it either.
                 drop(farewell(&mut io).await);
                 return;
@@ -208,6 +214,15 @@ where
         Pin::new(&mut *connection).poll(context).map(End::Done)
     })
     .await
+}
+
+/// The reason of a head that hyper itself answered with 400 or 431.
+fn refusal(error: &hyper::Error) -> Reason {
+    if error.is_parse_too_large() {
+        Reason::HeadersTooLarge
+    } else {
+        Reason::RequestInvalid
+    }
 }
 
 async fn farewell<S: AsyncWrite + Unpin>(io: &mut ClientIo<S>) -> io::Result<()> {

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use http::{HeaderValue, header};
+use http::{HeaderValue, Version, header};
 use propylon_kit::access_log::{Entry, UpstreamEntry};
 use propylon_kit::clock::{self, Monotonic};
 use propylon_kit::metrics::{
@@ -11,7 +11,7 @@ use propylon_kit::metrics::{
 };
 
 use crate::{
-    connection_state::ConnectionState,
+    connection_state::{ConnectionState, Kill},
     exchange::Exchange,
     reason::Reason,
     tls::{CertIdentity, TlsFault, TlsInfo},
@@ -30,6 +30,7 @@ pub(crate) fn connection_opened(worker: &Worker, state: &ConnectionState) {
 }
 
 pub(crate) fn connection_closed(worker: &Worker, state: &ConnectionState) {
+    state.closed.set(true);
     gauge(
         worker,
         state,
@@ -44,7 +45,7 @@ pub(crate) fn connection_closed(worker: &Worker, state: &ConnectionState) {
 
 /// A request begins; called before it is counted as active.
 pub(crate) fn began(worker: &Worker, state: &ConnectionState) {
-    if state.active.get() == 0 {
+    if state.active.get() == 0 && !state.closed.get() {
         gauge(worker, state, StateLabel::Idle).dec();
         gauge(worker, state, StateLabel::Active).inc();
     }
@@ -84,7 +85,7 @@ pub(crate) fn handshake<S>(worker: &Worker, result: &Result<(S, TlsInfo), TlsFau
 /// An exchange is over: counts and logs it.
 pub(crate) fn finish(exchange: &Rc<Exchange>) {
     let (worker, state) = (&exchange.worker, &exchange.connection);
-    if state.active.get() == 0 {
+    if state.active.get() == 0 && !state.closed.get() {
         gauge(worker, state, StateLabel::Active).dec();
         gauge(worker, state, StateLabel::Idle).inc();
     }
@@ -92,8 +93,12 @@ pub(crate) fn finish(exchange: &Rc<Exchange>) {
         // The service answers 500 when the panic has been caught.
         exchange.note(Reason::InternalError);
         exchange.status.set(Reason::InternalError.status().as_u16());
-    } else if !exchange.complete.get() {
-        exchange.note(Reason::ClientClosed);
+    } else if !exchange.complete.get() && exchange.reason.get().is_none() {
+        exchange.note(if state.kill.get() == Some(Kill::Stalled) {
+            Reason::ClientStalled
+        } else {
+            Reason::ClientClosed
+        });
         state
             .glitches
             .set(state.glitches.get().saturating_add(u32::from(state.http2.get())));
@@ -109,6 +114,52 @@ pub(crate) fn finish(exchange: &Rc<Exchange>) {
     if worker.log.is_enabled() {
         log(exchange, now);
     }
+}
+
+/// A head that was refused, or did not come in time: counted and logged with the little that is known of it.
+pub(crate) fn refused(worker: &Worker, state: &ConnectionState, reason: Reason) {
+    let status = reason.status().as_u16();
+    worker.metrics.reason(reason.index());
+    worker.metrics.route(RouteId::UNMATCHED).record(&RequestSample {
+        method: MethodLabel::Other,
+        status,
+        duration_us: 0,
+        request_bytes: 0,
+        response_bytes: 0,
+        upstream: None,
+    });
+    if !worker.log.is_enabled() {
+        return;
+    }
+    let peer = state.peer.address();
+    worker.log.record(&Entry {
+        unix_ms: worker.unix_ms(clock::now()),
+        client_address: peer.ip(),
+        client_port: peer.port(),
+        method: "",
+        scheme: scheme(state),
+        host: b"",
+        path: b"",
+        version: Version::HTTP_11,
+        status,
+        request_length: 0,
+        request_body_bytes: 0,
+        response_body_bytes: 0,
+        user_agent: None,
+        referer: None,
+        duration_us: 0,
+        upstream: None,
+        namespace: "",
+        ingress: "",
+        service: "",
+        service_port: "",
+        request_id: b"",
+        reason: Some(reason.code()),
+    });
+}
+
+fn scheme(state: &ConnectionState) -> &'static str {
+    if state.is_https() { "https" } else { "http" }
 }
 
 fn count(exchange: &Exchange, now: Monotonic) {
@@ -189,11 +240,7 @@ fn log(exchange: &Exchange, now: Monotonic) {
         client_address: client,
         client_port: if client == peer.ip() { peer.port() } else { 0 },
         method: parts.method.as_str(),
-        scheme: if exchange.connection.is_https() {
-            "https"
-        } else {
-            "http"
-        },
+        scheme: scheme(&exchange.connection),
         host: host.or_else(|| field(header::HOST)).unwrap_or_default(),
         path: parts.uri.path().as_bytes(),
         version: parts.version,

@@ -5,6 +5,7 @@
 
 use std::{
     cell::{Cell, RefCell},
+    collections::HashMap,
     net::SocketAddr,
     rc::Rc,
     sync::{
@@ -122,24 +123,21 @@ impl LocalPool {
         if Arc::ptr_eq(&current, &self.seen.borrow()) {
             return;
         }
-        let before = Rc::clone(&self.endpoints.borrow());
-        let kept = |address: SocketAddr| {
-            before
-                .iter()
-                .find(|endpoint| endpoint.address == address)
-                .map(Rc::clone)
-        };
-        let after: Rc<[Rc<LocalEndpoint>]> = current
+        let mut before: HashMap<SocketAddr, Rc<LocalEndpoint>, foldhash::fast::RandomState> = self
+            .endpoints
+            .borrow()
+            .iter()
+            .map(|endpoint| (endpoint.address, Rc::clone(endpoint)))
+            .collect();
+        let after = current
             .iter()
             .map(|endpoint| {
-                kept(endpoint.address).unwrap_or_else(|| Rc::new(LocalEndpoint::new(endpoint.address, now_ms)))
+                let kept = before.remove(&endpoint.address);
+                kept.unwrap_or_else(|| Rc::new(LocalEndpoint::new(endpoint.address, now_ms)))
             })
             .collect();
-        for endpoint in before
-            .iter()
-            .filter(|endpoint| !after.iter().any(|now| Rc::ptr_eq(now, endpoint)))
-        {
-            endpoint.leave();
+        for gone in before.into_values() {
+            gone.leave();
         }
         self.endpoints.replace(after);
         self.seen.replace(Arc::clone(&current));

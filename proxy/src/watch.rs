@@ -45,11 +45,14 @@ impl Watch {
         self.fired.get()
     }
 
+    /// Whether the client is to take what there is.
+    pub(crate) fn waits_for_client(&self) -> bool {
+        self.phase_reason.get() == Some(Reason::ClientStalled)
+    }
+
     /// Since when the client has not taken what there is, if that is the present phase: the time at which it is too late.
     pub(crate) fn client_stalled(&self, now_ms: u64) -> bool {
-        self.phase_reason.get() == Some(Reason::ClientStalled)
-            && self.phase_at_ms.get() != 0
-            && now_ms >= self.phase_at_ms.get()
+        self.waits_for_client() && self.phase_at_ms.get() != 0 && now_ms >= self.phase_at_ms.get()
     }
 
     /// The sweep's look. A stalled client cannot be told from here (its body is not polled): that is the connection's matter.

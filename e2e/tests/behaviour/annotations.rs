@@ -4,7 +4,8 @@ use std::time::{Duration, SystemTime};
 
 use propylon_e2e::{
     Gate,
-    manifests::{backend, echo, ingress},
+    frames::{block, flag, frame, kind},
+    manifests::{backend, backend_with, echo, ingress},
 };
 use propylon_testkit::raw::{RawResponse, Step, scripted_server};
 
@@ -45,6 +46,32 @@ fn the_response_timeout_ends_a_silent_backend_with_504() {
         response.head
     );
     assert_eq!(gate.get("web.example", "/delay/1").status, 200);
+}
+
+/// A request that ends after the response has begun does not start the wait for the response anew.
+#[test]
+fn the_response_timeout_ends_with_the_head() {
+    let data = |flags, text: &[u8]| frame(kind::DATA, flags, 1, text);
+    let head = frame(kind::HEADERS, flag::END_HEADERS, 1, &block(&[(":status", "200")]));
+    let server = scripted_server(vec![vec![
+        Step::ReadUntil(b"request".to_vec()),
+        Step::Write([frame(kind::SETTINGS, 0, 0, b""), head, data(0, b"begin ")].concat()),
+        Step::ReadUntil(data(flag::END_STREAM, b"")),
+        Step::Pause(Duration::from_millis(1500)),
+        Step::Write(data(flag::END_STREAM, b"end")),
+        Step::Hold,
+    ]])
+    .unwrap();
+    let ingress = ingress("web").prefix("web.example", "/", "web", 80);
+    let annotated = ingress.annotation("propylon.dev/response-timeout", "500ms").yaml();
+    let gate = Gate::start(&(annotated + &backend_with("web", "kubernetes.io/h2c", &[server.address])));
+    let mut client = gate.connect();
+    let request = "POST / HTTP/1.1\r\nHost: web.example\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n\
+                   7\r\nrequest\r\n";
+    client.send(request.as_bytes()).unwrap();
+    assert!(client.head().unwrap().starts_with("HTTP/1.1 200"));
+    client.send(b"0\r\n\r\n").unwrap();
+    assert_eq!(client.rest().unwrap(), b"6\r\nbegin \r\n3\r\nend\r\n0\r\n\r\n");
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::{fs, path::Path};
 
 use propylon_e2e::{
     Gate,
+    frames::{self, FrameClient, flag},
     manifests::{backend, echo, ingress, site},
     programs,
 };
@@ -355,5 +356,54 @@ fn every_error_of_ours_has_one_reason_in_field_log_and_metric() {
     let page = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/reference/reasons.md")).unwrap();
     for code in codes {
         assert!(page.contains(&format!("`{code}`")), "{code} is not documented");
+    }
+}
+
+/// Streams of HTTP/2 end a little after their connection: the gauges must not count that twice.
+#[test]
+fn connections_that_are_dropped_amid_requests_leave_no_trace_in_the_gauges() {
+    let echo = echo("web");
+    let gate = Gate::start(&site("web.example", "web", &[echo.address]));
+    for round in 1..=3 {
+        let mut client = FrameClient::connect(gate.http).unwrap();
+        for stream in [1, 3] {
+            client
+                .request(stream, &frames::get("web.example", "/delay/60000"), flag::END_STREAM)
+                .unwrap();
+        }
+        gate.until("the requests are under way", || echo.requests() == 2 * round);
+        drop(client);
+        gate.until("the backend is let go", || echo.open_connections() == 0);
+    }
+    for state in ["active", "idle"] {
+        let labels = ["listener=\"http\"", "protocol=\"h2\"", &format!("state=\"{state}\"")];
+        gate.until("the gauge is back at 0", || {
+            gate.metric("propylon_connections", &labels) == Some(0.0)
+        });
+    }
+}
+
+/// A head that is never complete has no request to speak of, but is counted and logged all the same.
+#[test]
+fn heads_that_are_refused_are_counted_and_logged() {
+    let echo = echo("web");
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("access.log");
+    let path = log.display().to_string();
+    let flags = ["--access-log", &path, "--header-timeout", "300ms"];
+    let gate = Gate::start_with(&site("web.example", "web", &[echo.address]), &flags);
+    for (head, status, reason) in [
+        ("GET / HTTP/1.1\r\nHost : web.example\r\n\r\n", 400, "request_invalid"),
+        ("GET / HTTP/1.1\r\nHost:", 408, "header_timeout"),
+    ] {
+        let mut client = gate.connect();
+        client.send(head.as_bytes()).unwrap();
+        assert_eq!(client.response().unwrap().status, status);
+        let line = log_line(&gate, &log, &format!("\"{reason}\""));
+        let line: Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(line["http.response.status_code"], status);
+        gate.until("the metric counts it", || {
+            gate.metric("propylon_responses_by_reason_total", &[&format!("reason=\"{reason}\"")]) == Some(1.0)
+        });
     }
 }

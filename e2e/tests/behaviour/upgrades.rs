@@ -120,6 +120,47 @@ fn an_upgrade_that_the_backend_refuses_is_an_ordinary_response() {
     assert_eq!((response.status, response.text().as_str()), (403, "no"));
 }
 
+/// What asks for an upgrade may have a body (`docker exec` does): it comes before the tunnel.
+#[test]
+fn the_body_of_a_request_that_asks_for_an_upgrade_arrives() {
+    let server = scripted_server(vec![vec![
+        Step::ReadUntil(b"\r\n\r\nhello".to_vec()),
+        Step::write("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n"),
+        Step::ReadUntil(b"ping".to_vec()),
+        Step::write("pong"),
+        Step::Hold,
+    ]])
+    .unwrap();
+    let gate = Gate::start(&site("web.example", "web", &[server.address]));
+    let mut client = gate.connect();
+    let request = "POST /exec HTTP/1.1\r\nHost: web.example\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\
+                   Content-Length: 5\r\n\r\nhello";
+    client.send(request.as_bytes()).unwrap();
+    assert!(client.head().unwrap().starts_with("HTTP/1.1 101"));
+    client.send(b"ping").unwrap();
+    assert_eq!(client.exactly(4).unwrap(), b"pong");
+}
+
+/// To the client of an extended CONNECT, 200 would say that the tunnel is there.
+#[test]
+fn an_extended_connect_that_the_backend_answers_with_200_is_refused() {
+    let server = scripted_server(vec![vec![
+        Step::ReadHead,
+        Step::write("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"),
+        Step::Hold,
+    ]])
+    .unwrap();
+    let gate = Gate::start(&site("web.example", "web", &[server.address]));
+    let mut client = Http2::plain(gate.http);
+    assert!(client.offers_extended_connect());
+    let mut request = client.request_to("CONNECT", "web.example", "/chat");
+    request.extensions_mut().insert(Protocol::from_static("websocket"));
+    let head = client.open(request, false).unwrap().head().unwrap();
+    assert_eq!(head.status(), 502);
+    let reason = head.headers().get("proxy-status").unwrap().to_str().unwrap();
+    assert!(reason.contains("upgrade_refused"), "{reason}");
+}
+
 /// Only 101 switches: a 200 to an upgrade request is a response with a body, and what follows is no tunnel.
 #[test]
 fn no_byte_of_the_client_is_forwarded_before_101() {

@@ -70,7 +70,7 @@ pub(super) async fn forward(
         } else {
             PeerTrust::Untrusted
         },
-        body: if asked.is_some() {
+        body: if asked.is_extended_connect() {
             BodyLength::None
         } else {
             body_length(&incoming, request)
@@ -90,6 +90,14 @@ pub(super) async fn forward(
         upgrade: asked.is_some(),
     };
     match attempts.run(ClientBody::new(incoming, exchange, &spans)).await {
+        // To the client, 2xx would say that the tunnel is there (RFC 8441 4).
+        Ok(upstream::Answer::Response(response)) if asked.is_extended_connect() && response.status().is_success() => {
+            exchange.upstream.status.set(response.status().as_u16());
+            Err((
+                ProxyError::new(Reason::UpgradeRefused, "the backend did not switch protocols"),
+                guard,
+            ))
+        }
         Ok(upstream::Answer::Response(response)) => Ok(answer(response, &spans, guard)),
         Ok(upstream::Answer::Upgraded(upgraded)) => Ok(upgrade::accept(*upgraded, &spans, guard, on_upgrade)),
         Err(error) => Err((error, guard)),

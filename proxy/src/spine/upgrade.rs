@@ -48,12 +48,12 @@ impl<'a> Asked<'a> {
         !matches!(self, Self::No)
     }
 
+    pub(super) fn is_extended_connect(&self) -> bool {
+        matches!(self, Self::ExtendedConnect { .. })
+    }
+
     pub(super) fn method(&self, method: &'a Method) -> &'a Method {
-        if matches!(self, Self::ExtendedConnect { .. }) {
-            &GET
-        } else {
-            method
-        }
+        if self.is_extended_connect() { &GET } else { method }
     }
 
     pub(super) fn field(&self) -> Option<&'a HeaderValue> {
