@@ -14,6 +14,7 @@ use crate::{
     connection_state::{ClientIo, ConnectionState},
     edge::{PeerInfo, Scheme},
     http_server::{Protocol, serve_http},
+    observe::Handshaking,
     proxy_protocol,
     tls::{Alpn, TlsInfo},
     worker::{Stage, Worker},
@@ -30,6 +31,14 @@ pub(crate) async fn serve(
     scheme: Scheme,
     mut permit: Permit,
 ) -> io::Result<()> {
+    let listeners = &worker.shared.listeners;
+    let handshaking = Handshaking::new(
+        worker,
+        match scheme {
+            Scheme::Http => listeners.http,
+            Scheme::Https => listeners.https,
+        },
+    );
     stream.set_nodelay(true)?;
     let local = stream.local_addr()?;
     let peer = client_of(worker, &mut stream, peer).await?;
@@ -44,6 +53,7 @@ pub(crate) async fn serve(
             } else {
                 Protocol::Http1
             };
+            drop(handshaking);
             run(worker, stream, prefix, (protocol, new_state(worker, peer, local, None))).await;
         }
         Scheme::Https => {
@@ -58,6 +68,7 @@ pub(crate) async fn serve(
             } else {
                 Protocol::Http1
             };
+            drop(handshaking);
             run(
                 worker,
                 stream,

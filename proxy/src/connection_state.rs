@@ -71,6 +71,8 @@ pub(crate) struct ConnectionState {
     pub(crate) now_ms: Rc<Cell<u64>>,
     /// An upgrade that starts when the 101 response is written.
     pub(crate) tunnel: RefCell<Option<PendingTunnel>>,
+    /// Whether that upgrade runs (HTTP/1.1).
+    pub(crate) tunnels: Cell<bool>,
     waker: Cell<Option<Waker>>,
 }
 
@@ -97,6 +99,7 @@ impl ConnectionState {
             closed: Cell::new(false),
             now_ms,
             tunnel: RefCell::new(None),
+            tunnels: Cell::new(false),
             waker: Cell::new(None),
         }
     }

@@ -37,10 +37,46 @@ pub(crate) fn connection_closed(worker: &Worker, state: &ConnectionState) {
         if state.active.get() == 0 {
             StateLabel::Idle
         } else {
-            StateLabel::Active
+            busy(state)
         },
     )
     .dec();
+}
+
+fn busy(state: &ConnectionState) -> StateLabel {
+    if state.tunnels.get() {
+        StateLabel::Tunnel
+    } else {
+        StateLabel::Active
+    }
+}
+
+/// An HTTP/1.1 connection became a tunnel; a tunnel on HTTP/2 is a stream among others.
+pub(crate) fn tunnel_began(worker: &Worker, state: &ConnectionState) {
+    if !state.http2.get() {
+        gauge(worker, state, StateLabel::Active).dec();
+        gauge(worker, state, StateLabel::Tunnel).inc();
+        state.tunnels.set(true);
+    }
+}
+
+/// Counts a connection before its protocol is known (PROXY header, TLS handshake, first bytes) while this lives.
+pub(crate) struct Handshaking<'a>(&'a propylon_kit::metrics::Gauge);
+
+impl<'a> Handshaking<'a> {
+    pub(crate) fn new(worker: &'a Worker, listener: ListenerId) -> Self {
+        let gauge = worker
+            .metrics
+            .connections(listener, StateLabel::Handshake, ProtocolLabel::Unknown);
+        gauge.inc();
+        Self(gauge)
+    }
+}
+
+impl Drop for Handshaking<'_> {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
 }
 
 /// A request begins; called before it is counted as active.
@@ -86,8 +122,9 @@ pub(crate) fn handshake<S>(worker: &Worker, result: &Result<(S, TlsInfo), TlsFau
 pub(crate) fn finish(exchange: &Rc<Exchange>) {
     let (worker, state) = (&exchange.worker, &exchange.connection);
     if state.active.get() == 0 && !state.closed.get() {
-        gauge(worker, state, StateLabel::Active).dec();
+        gauge(worker, state, busy(state)).dec();
         gauge(worker, state, StateLabel::Idle).inc();
+        state.tunnels.set(false);
     }
     if std::thread::panicking() {
         // The service answers 500 when the panic has been caught.

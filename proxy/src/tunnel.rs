@@ -42,6 +42,7 @@ pub(crate) async fn run<C: AsyncRead + AsyncWrite + Unpin>(pending: PendingTunne
         guard,
     } = pending;
     let exchange = Rc::clone(guard.exchange());
+    crate::observe::tunnel_began(&exchange.worker, &exchange.connection);
     let mut up = Direction::new(early);
     let mut down = Direction::new(leftover);
     let (mut client, mut upstream) = (client, upstream);

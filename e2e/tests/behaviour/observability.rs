@@ -6,7 +6,7 @@ use propylon_e2e::{
     Gate,
     frames::{self, FrameClient, flag},
     manifests::{backend, echo, ingress, site},
-    programs,
+    programs, websocket,
 };
 use propylon_testkit::{
     raw::{Step, scripted_server},
@@ -380,6 +380,29 @@ fn connections_that_are_dropped_amid_requests_leave_no_trace_in_the_gauges() {
         gate.until("the gauge is back at 0", || {
             gate.metric("propylon_connections", &labels) == Some(0.0)
         });
+    }
+}
+
+#[test]
+fn handshakes_and_tunnels_are_counted_while_they_last() {
+    let echo = echo("web");
+    let gate = Gate::start(&site("web.example", "web", &[echo.address]));
+    let count = |state: &str, protocol: &str| {
+        let labels = [format!("state=\"{state}\""), format!("protocol=\"{protocol}\"")];
+        let labels = ["listener=\"http\"", &labels[0], &labels[1]];
+        gate.metric("propylon_connections", &labels)
+    };
+    let mut client = gate.connect();
+    gate.until("the handshake is counted", || {
+        count("handshake", "unknown") == Some(1.0)
+    });
+    client.send(websocket::request("web.example", "/").as_bytes()).unwrap();
+    client.head().unwrap();
+    gate.until("the tunnel is counted", || count("tunnel", "http/1.1") == Some(1.0));
+    assert_eq!(count("handshake", "unknown"), Some(0.0));
+    drop(client);
+    for state in ["tunnel", "active", "idle"] {
+        gate.until("the gauge is back at 0", || count(state, "http/1.1") == Some(0.0));
     }
 }
 
