@@ -115,11 +115,19 @@ pub(crate) struct ResponseBody {
 enum Inner {
     Empty,
     Full(Bytes),
-    Upstream {
-        body: UpstreamBody<ClientBody>,
-        idle_ms: u64,
-        stall_ms: u64,
-    },
+    Upstream(Upstream),
+}
+
+/// A body on its way from the endpoint to the client.
+struct Upstream {
+    body: UpstreamBody<ClientBody>,
+    idle_ms: u64,
+    stall_ms: u64,
+    /// The most that is handed to the client's side at once. On HTTP/2 a client proves that it reads by asking for the next
+    /// frame, so that a slow one must not wait too long for that.
+    frame_limit: usize,
+    /// What is left of a longer frame.
+    rest: Bytes,
 }
 
 /// The response ends here, visibly unfinished.
@@ -144,12 +152,16 @@ impl ResponseBody {
 
     pub(crate) fn upstream(body: UpstreamBody<ClientBody>, spans: &Spans, guard: ExchangeGuard) -> Self {
         let stall_ms = guard.exchange().worker.shared.config.deadlines.write_stall_ms;
+        let is_http2 = guard.exchange().connection.http2.get();
+        let frame_limit = if is_http2 { HTTP2_FRAME } else { usize::MAX };
         Self {
-            inner: Inner::Upstream {
+            inner: Inner::Upstream(Upstream {
                 body,
                 idle_ms: spans.response_idle_ms,
                 stall_ms,
-            },
+                frame_limit,
+                rest: Bytes::new(),
+            }),
             guard: Some(guard),
         }
     }
@@ -176,12 +188,8 @@ impl Body for ResponseBody {
                 this.inner = Inner::Empty;
                 Poll::Ready(Some(Ok(Frame::data(bytes))))
             }
-            Inner::Upstream {
-                body,
-                idle_ms,
-                stall_ms,
-            } => match &this.guard {
-                Some(guard) => poll_upstream(body, guard.exchange(), (*idle_ms, *stall_ms), context),
+            Inner::Upstream(upstream) => match &this.guard {
+                Some(guard) => upstream.poll_frame(guard.exchange(), context),
                 None => Poll::Ready(None),
             },
         }
@@ -191,7 +199,7 @@ impl Body for ResponseBody {
         match &self.inner {
             Inner::Empty => true,
             Inner::Full(bytes) => bytes.is_empty(),
-            Inner::Upstream { body, .. } => body.is_end_stream(),
+            Inner::Upstream(upstream) => upstream.rest.is_empty() && upstream.body.is_end_stream(),
         }
     }
 
@@ -199,7 +207,7 @@ impl Body for ResponseBody {
         match &self.inner {
             Inner::Empty => SizeHint::with_exact(0),
             Inner::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Inner::Upstream { body, .. } => body.size_hint(),
+            Inner::Upstream(upstream) => upstream.size_hint(),
         }
     }
 }
@@ -215,38 +223,71 @@ impl Drop for ResponseBody {
     }
 }
 
-fn poll_upstream(
-    body: &mut UpstreamBody<ClientBody>,
-    exchange: &Rc<Exchange>,
-    (idle_ms, stall_ms): (u64, u64),
-    context: &mut Context<'_>,
-) -> Poll<Option<Result<Frame<Bytes>, Aborted>>> {
-    if let Some(reason) = exchange.watch.fired() {
-        exchange.note(reason);
-        return Poll::Ready(Some(Err(Aborted(reason))));
+impl Upstream {
+    fn poll_frame(
+        &mut self,
+        exchange: &Rc<Exchange>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Aborted>>> {
+        if let Some(reason) = exchange.watch.fired() {
+            exchange.note(reason);
+            return Poll::Ready(Some(Err(Aborted(reason))));
+        }
+        if !self.rest.is_empty() {
+            return Poll::Ready(Some(Ok(self.next_part(exchange))));
+        }
+        match Pin::new(&mut self.body).poll_frame(context) {
+            Poll::Pending => {
+                exchange.watch.arm(exchange.in_ms(self.idle_ms), Reason::ResponseIdle);
+                exchange.watch.register(context);
+                Poll::Pending
+            }
+            Poll::Ready(Some(Ok(frame))) => Poll::Ready(Some(Ok(self.hand_on(frame, exchange)))),
+            Poll::Ready(Some(Err(error))) => {
+                tracing::debug!(%error, upstream = ?exchange.upstream.address.get(), "response body failed");
+                exchange.note(Reason::ResponseIncomplete);
+                Poll::Ready(Some(Err(Aborted(Reason::ResponseIncomplete))))
+            }
+            Poll::Ready(None) => {
+                exchange.complete.set(true);
+                Poll::Ready(None)
+            }
+        }
     }
-    match Pin::new(body).poll_frame(context) {
-        Poll::Pending => {
-            exchange.watch.arm(exchange.in_ms(idle_ms), Reason::ResponseIdle);
-            exchange.watch.register(context);
-            Poll::Pending
+
+    /// Gives a frame, or its first part, to the client.
+    fn hand_on(&mut self, frame: Frame<Bytes>, exchange: &Exchange) -> Frame<Bytes> {
+        match frame.into_data() {
+            Ok(data) => {
+                self.rest = data;
+                self.next_part(exchange)
+            }
+            Err(trailers) => {
+                exchange.watch.arm(exchange.in_ms(self.stall_ms), Reason::ClientStalled);
+                trailers
+            }
         }
-        Poll::Ready(Some(Ok(frame))) => {
-            let bytes = frame.data_ref().map_or(0, Bytes::len);
-            exchange
-                .response_bytes
-                .set(exchange.response_bytes.get() + bytes as u64);
-            exchange.watch.arm(exchange.in_ms(stall_ms), Reason::ClientStalled);
-            Poll::Ready(Some(Ok(frame)))
+    }
+
+    fn next_part(&mut self, exchange: &Exchange) -> Frame<Bytes> {
+        let part = self.rest.split_to(self.rest.len().min(self.frame_limit));
+        exchange
+            .response_bytes
+            .set(exchange.response_bytes.get() + part.len() as u64);
+        exchange.watch.arm(exchange.in_ms(self.stall_ms), Reason::ClientStalled);
+        Frame::data(part)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let (hint, rest) = (self.body.size_hint(), self.rest.len() as u64);
+        let mut whole = SizeHint::new();
+        whole.set_lower(hint.lower() + rest);
+        if let Some(upper) = hint.upper() {
+            whole.set_upper(upper + rest);
         }
-        Poll::Ready(Some(Err(error))) => {
-            tracing::debug!(%error, upstream = ?exchange.upstream.address.get(), "response body failed");
-            exchange.note(Reason::ResponseIncomplete);
-            Poll::Ready(Some(Err(Aborted(Reason::ResponseIncomplete))))
-        }
-        Poll::Ready(None) => {
-            exchange.complete.set(true);
-            Poll::Ready(None)
-        }
+        whole
     }
 }
+
+/// The most that an HTTP/2 client is given at once: the default size of a frame (RFC 9113 4.2).
+const HTTP2_FRAME: usize = 16 * 1024;

@@ -6,6 +6,7 @@ use std::{
     pin::Pin,
     rc::Rc,
     task::Poll,
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -60,8 +61,8 @@ impl Builders {
             .initial_stream_window_size(H2_STREAM_WINDOW)
             .initial_connection_window_size(H2_CONNECTION_WINDOW)
             .max_send_buf_size(H2_SEND_BUFFER)
-            .keep_alive_interval(std::time::Duration::from_secs(30))
-            .keep_alive_timeout(std::time::Duration::from_secs(10))
+            .keep_alive_interval(Duration::from_secs(30))
+            .keep_alive_timeout(Duration::from_secs(10))
             .enable_connect_protocol();
         Self { http1, http2 }
     }
@@ -134,7 +135,7 @@ async fn serve_http1<S: AsyncRead + AsyncWrite + Unpin + 'static>(worker: &Rc<Wo
             End::Killed(_) => {
                 observe::refused(worker, &state, Reason::HeaderTimeout);
                 // Best effort: a client this slow may not read it either.
-                drop(farewell(&mut io).await);
+                drop(tokio::time::timeout(FAREWELL, farewell(&mut io)).await);
                 return;
             }
             End::Done(_) => {
@@ -230,6 +231,8 @@ async fn farewell<S: AsyncWrite + Unpin>(io: &mut ClientIo<S>) -> io::Result<()>
     io.shutdown().await
 }
 
+/// How long a last word may take.
+const FAREWELL: Duration = Duration::from_secs(1);
 const REQUEST_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\nproxy-status: propylon; error=http_request_error; details=\"header_timeout\"\r\n\r\n";
 /// What is read at once when a parked connection wakes; the rest is read by hyper.
 const UNPARK_READ: usize = 2048;

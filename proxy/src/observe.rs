@@ -131,10 +131,10 @@ pub(crate) fn finish(exchange: &Rc<Exchange>) {
         exchange.note(Reason::InternalError);
         exchange.status.set(Reason::InternalError.status().as_u16());
     } else if !exchange.complete.get() && exchange.reason.get().is_none() {
-        exchange.note(if state.kill.get() == Some(Kill::Stalled) {
-            Reason::ClientStalled
-        } else {
-            Reason::ClientClosed
+        exchange.note(match state.kill.get() {
+            Some(Kill::Abort) => Reason::DrainTimeout,
+            Some(Kill::Stalled) => Reason::ClientStalled,
+            _ => Reason::ClientClosed,
         });
         state
             .glitches

@@ -6,7 +6,7 @@ use std::{
     rc::Rc,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU8, AtomicU16, AtomicUsize},
+        atomic::{AtomicU8, AtomicU16, AtomicUsize, Ordering},
     },
     thread::{self, JoinHandle},
     time::Duration,
@@ -300,18 +300,18 @@ async fn run_worker(worker: Rc<Worker>, heartbeat: Heartbeat, bound: Vec<Bound>)
         }
     }
     let mut ticks = interval(SWEEP);
-    let mut aborting = 0;
+    let (mut closing, mut aborting) = (0_u32, 0_u32);
     loop {
         ticks.tick().await;
         worker.sweep();
         heartbeat.beat();
         let stage = worker.shared.stage();
+        closing += u32::from(stage >= Stage::Closing);
         aborting += u32::from(stage == Stage::Aborting);
-        if (stage >= Stage::Closing
-            && worker.is_empty()
-            && worker.shared.connections.load(std::sync::atomic::Ordering::Relaxed) == 0)
-            || aborting > 3
-        {
+        let silent = worker.shared.connections.load(Ordering::Relaxed);
+        // What has not got as far as a request by then is not waited for.
+        let is_done = worker.is_empty() && (silent == 0 || closing > HANDSHAKE_SWEEPS);
+        if (stage >= Stage::Closing && is_done) || aborting > ABORT_SWEEPS {
             worker.sweep();
             return;
         }
@@ -327,3 +327,7 @@ pub(crate) fn lock(applier: &Mutex<Applier>) -> MutexGuard<'_, Applier> {
 const MAX_SERIES: usize = 10_000;
 /// Without a sign of life for this long, a worker makes the process not alive.
 const STALE_AFTER: Duration = Duration::from_secs(30);
+/// Sweeps after the listeners closed in which handshakes and first bytes are still waited for.
+const HANDSHAKE_SWEEPS: u32 = 15;
+/// Sweeps that connections get to end by themselves after the drain deadline.
+const ABORT_SWEEPS: u32 = 3;

@@ -65,6 +65,8 @@ reasons! {
     DestinationUnroutable = "destination_ip_unroutable", BAD_GATEWAY, "destination_ip_unroutable";
     /// CONNECT is not offered.
     ConnectNotImplemented = "connect_not_implemented", NOT_IMPLEMENTED, "http_request_denied";
+    /// The drain deadline passed before the exchange was over.
+    DrainTimeout = "drain_timeout", SERVICE_UNAVAILABLE, "connection_terminated";
     /// The request head did not arrive within `--header-timeout`.
     HeaderTimeout = "header_timeout", REQUEST_TIMEOUT, "http_request_error";
     /// The request head has too many fields, or is too long (`--max-headers`, `--max-header-bytes`).

@@ -175,6 +175,7 @@ impl Attempts<'_> {
                     tracing::debug!(kind = %error.kind, endpoint = %endpoint.address, ?failure, "attempt failed");
                     body = match error.body {
                         Some(body) if !last && may_repeat(&self.exchange.parts.method, failure) => body,
+                        _ if client_left(error.source.as_ref()) => return Err(ProxyError::from(Reason::ClientClosed)),
                         _ => return Err(ProxyError::from(reason_of(error.kind))),
                     };
                     // What was idle beside a dead connection is likely dead too.
@@ -317,6 +318,15 @@ impl Worker {
     fn via(&self) -> bool {
         self.shared.config.via == crate::config::Switch::On
     }
+}
+
+/// Whether an exchange failed because the client went away in the middle of its body.
+fn client_left(source: Option<&upstream::BoxError>) -> bool {
+    source
+        .and_then(|source| source.downcast_ref::<hyper::Error>())
+        .is_some_and(|error| {
+            error.is_incomplete_message() || error.is_canceled() || error.is_closed() || error.is_body_write_aborted()
+        })
 }
 
 /// The fields that we add: those that speak of the client, `Via` and `Max-Forwards`.

@@ -281,7 +281,8 @@ impl Collector {
         if framing != ResponseFraming::Chunked {
             self.headers.remove(header::TRAILER);
         }
-        if status == StatusCode::SWITCHING_PROTOCOLS
+        // 426 must say what to upgrade to (RFC 9110 15.5.22).
+        if matches!(status, StatusCode::SWITCHING_PROTOCOLS | StatusCode::UPGRADE_REQUIRED)
             && let Some(protocol) = self.upgrade.take()
         {
             self.headers.insert(header::UPGRADE, protocol);
