@@ -1,5 +1,6 @@
 //! WebSocket and other upgrades, from HTTP/1.1 and by extended CONNECT.
 
+use futures_util::{SinkExt, StreamExt};
 use h2::ext::Protocol;
 use propylon_e2e::{
     Gate, Http2,
@@ -10,6 +11,12 @@ use propylon_testkit::{
     certs::Authority,
     echo::{EchoOptions, EchoServer},
     raw::{RawClient, Step, scripted_server},
+    wait::PATIENCE,
+};
+use tokio::{net::TcpStream, runtime::Builder, time::timeout};
+use tokio_tungstenite::{
+    client_async,
+    tungstenite::{self, Message},
 };
 
 /// Makes the handshake on a connection and sends one message there and back.
@@ -210,4 +217,39 @@ fn a_tunnel_ends_on_both_sides_when_either_ends() {
     client.head().unwrap();
     echo.stop();
     client.rest().unwrap_or_default();
+}
+
+/// A client of a library: long messages in fragments, pings, the closing handshake.
+#[test]
+fn a_websocket_library_finds_nothing_odd() {
+    let echo = echo("web");
+    let gate = Gate::start(&site("web.example", "web", &[echo.address]));
+    let address = gate.http;
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    let conversation = async move {
+        let stream = TcpStream::connect(address).await?;
+        let (mut socket, response) = client_async("ws://web.example/chat", stream).await?;
+        assert_eq!(response.status(), 101);
+        for message in [
+            Message::text("hello"),
+            Message::binary(vec![7; 1 << 20]),
+            Message::text("x".repeat(100_000)),
+        ] {
+            socket.send(message.clone()).await?;
+            assert_eq!(socket.next().await.transpose()?, Some(message));
+        }
+        socket.send(Message::Ping("are you there".into())).await?;
+        assert_eq!(
+            socket.next().await.transpose()?,
+            Some(Message::Pong("are you there".into()))
+        );
+        socket.close(None).await?;
+        assert!(matches!(socket.next().await.transpose()?, Some(Message::Close(_))));
+        assert!(socket.next().await.is_none());
+        Ok::<(), tungstenite::Error>(())
+    };
+    runtime
+        .block_on(async { timeout(PATIENCE, conversation).await })
+        .unwrap()
+        .unwrap();
 }
