@@ -48,6 +48,9 @@ pub struct DataPlaneArgs {
     /// Address of probes and metrics (default: the admin address)
     #[arg(long, value_name = "ADDR:PORT", env = "PROPYLON_STATUS")]
     pub status: Option<String>,
+    /// Unix socket for probes and metrics, beside the status address
+    #[arg(long, value_name = "PATH", env = "PROPYLON_STATUS_SOCKET")]
+    pub status_socket: Option<PathBuf>,
     /// Peers whose forwarded headers are believed
     #[arg(
         long,
@@ -186,6 +189,8 @@ pub struct Config {
     pub admin: Option<SocketAddr>,
     /// Status listener, where it is another than the admin listener.
     pub status: Option<SocketAddr>,
+    /// Unix socket for probes and metrics.
+    pub status_socket: Option<PathBuf>,
     /// Peers whose forwarded headers are believed.
     pub trusted_proxies: Vec<IpNet>,
     /// Peers that must send a PROXY header.
@@ -255,6 +260,7 @@ impl DataPlaneArgs {
                 .map(|status| address("status", status))
                 .transpose()?
                 .flatten(),
+            status_socket: self.status_socket,
             trusted_proxies: cidrs("trusted-proxies", &self.trusted_proxies)?,
             proxy_protocol: cidrs("proxy-protocol", &self.proxy_protocol)?,
             workers: self

@@ -2,6 +2,7 @@
 
 use std::{
     net::SocketAddr,
+    path::Path,
     sync::{Arc, Mutex},
     thread,
     time::Duration,
@@ -48,11 +49,12 @@ pub(crate) fn spawn(parts: Parts, commands: mpsc::Receiver<Duration>) -> Result<
         "status",
         probes(Routes::new()),
     )?;
+    let socket = bind_socket(&runtime, config.status_socket.as_deref(), probes(Routes::new()))?;
     let address = admin
         .as_ref()
         .and_then(|admin| admin.local_addresses().first().copied());
     let run = async move {
-        for server in [admin, status].into_iter().flatten() {
+        for server in [admin, status, socket].into_iter().flatten() {
             // Probes and metrics answer until the process ends.
             tokio::task::spawn_local(server.serve(std::future::pending()));
         }
@@ -78,6 +80,18 @@ fn bind(
         flag,
         address,
         source: error,
+    })
+}
+
+fn bind_socket(runtime: &Runtime, path: Option<&Path>, routes: Routes) -> Result<Option<AdminServer>, StartError> {
+    let Some(path) = path else { return Ok(None) };
+    let bound = runtime.block_on(async {
+        let mut server = AdminServer::bind(&[], routes).await?;
+        server.add_socket(path).map(|()| server)
+    });
+    bound.map(Some).map_err(|source| StartError::StatusSocket {
+        path: path.to_owned(),
+        source,
     })
 }
 

@@ -3,6 +3,7 @@
 use std::{
     io,
     net::SocketAddr,
+    path::PathBuf,
     rc::Rc,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -50,6 +51,14 @@ pub enum StartError {
         flag: &'static str,
         /// The address.
         address: SocketAddr,
+        /// Why.
+        source: AdminError,
+    },
+    /// The socket of `--status-socket` cannot be made.
+    #[error("--status-socket {path}: {source}; choose another path, or stop the program that uses it")]
+    StatusSocket {
+        /// The path.
+        path: PathBuf,
         /// Why.
         source: AdminError,
     },

@@ -1,6 +1,6 @@
 //! The admin server: probes, metrics and JSON views, on the control runtime.
 //!
-//! What it is: an [`AdminServer`] for a set of addresses with the [`Routes`] it serves, and the [`Probe`] that the
+//! What it is: an [`AdminServer`] for a set of addresses and sockets with the [`Routes`] it serves, and the [`Probe`] that the
 //! process keeps up to date.
 //!
 //! What it is not: it changes nothing; every route is GET (and HEAD). JSON views tell what is configured, so they
@@ -10,12 +10,21 @@
 mod probe;
 mod respond;
 
-use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    fs, io,
+    net::SocketAddr,
+    os::unix::{fs::FileTypeExt, net::UnixStream as StdUnixStream},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
-    net::{TcpListener, TcpStream},
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream, UnixListener, UnixStream},
     sync::Semaphore,
     task::JoinSet,
 };
@@ -46,12 +55,46 @@ pub enum AdminError {
         #[source]
         source: io::Error,
     },
+    /// A socket cannot be made; retryable where another process holds it.
+    #[error("cannot bind the socket {path}: {source}")]
+    Socket {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Where a server accepts.
+#[derive(Debug)]
+enum Listening {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+/// What it accepted.
+enum Accepted {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Listening {
+    /// # Cancel safety
+    ///
+    /// Cancel safe: a connection stays in the queue.
+    async fn accept(&self) -> io::Result<Accepted> {
+        match self {
+            Self::Tcp(listener) => listener.accept().await.map(|(stream, _)| Accepted::Tcp(stream)),
+            Self::Unix(listener) => listener.accept().await.map(|(stream, _)| Accepted::Unix(stream)),
+        }
+    }
 }
 
 /// A server that is bound and does not serve yet.
 #[derive(Debug)]
 pub struct AdminServer {
-    listeners: Vec<TcpListener>,
+    listeners: Vec<Listening>,
     routes: Arc<Routes>,
 }
 
@@ -65,10 +108,11 @@ impl AdminServer {
         let mut listeners = Vec::with_capacity(addresses.len());
         for address in addresses {
             let listener = TcpListener::bind(address).await;
-            listeners.push(listener.map_err(|source| AdminError::Bind {
+            let bound = listener.map_err(|source| AdminError::Bind {
                 address: *address,
                 source,
-            })?);
+            })?;
+            listeners.push(Listening::Tcp(bound));
         }
         Ok(Self {
             listeners,
@@ -76,11 +120,38 @@ impl AdminServer {
         })
     }
 
+    /// Accepts on a Unix socket too. A socket that a process left behind is replaced; one that is answered is not.
+    ///
+    /// # Errors
+    ///
+    /// [`AdminError::Socket`] when another process answers there, something else has that name, or the folder is not
+    /// writable.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a runtime.
+    pub fn add_socket(&mut self, path: &Path) -> Result<(), AdminError> {
+        let failed = |source| AdminError::Socket {
+            path: path.to_owned(),
+            source,
+        };
+        let is_socket = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket());
+        if is_socket && StdUnixStream::connect(path).is_err() {
+            fs::remove_file(path).map_err(failed)?;
+        }
+        self.listeners
+            .push(Listening::Unix(UnixListener::bind(path).map_err(failed)?));
+        Ok(())
+    }
+
     /// The addresses with the ports that were picked, in the order of [`AdminServer::bind`].
     pub fn local_addresses(&self) -> Vec<SocketAddr> {
         self.listeners
             .iter()
-            .filter_map(|listener| listener.local_addr().ok())
+            .filter_map(|listener| match listener {
+                Listening::Tcp(listener) => listener.local_addr().ok(),
+                Listening::Unix(_) => None,
+            })
             .collect()
     }
 
@@ -100,7 +171,7 @@ impl AdminServer {
     }
 }
 
-async fn accept(listener: TcpListener, routes: Arc<Routes>, permits: Arc<Semaphore>) {
+async fn accept(listener: Listening, routes: Arc<Routes>, permits: Arc<Semaphore>) {
     let mut connections = JoinSet::new();
     loop {
         let Ok(permit) = Arc::clone(&permits).acquire_owned().await else {
@@ -109,11 +180,17 @@ async fn accept(listener: TcpListener, routes: Arc<Routes>, permits: Arc<Semapho
         // Forget those that ended.
         while connections.try_join_next().is_some() {}
         match listener.accept().await {
-            Ok((stream, _peer)) => {
+            Ok(accepted) => {
                 let routes = Arc::clone(&routes);
                 connections.spawn(async move {
+                    let served = async {
+                        match accepted {
+                            Accepted::Tcp(stream) => connection(stream, routes).await,
+                            Accepted::Unix(stream) => connection(stream, routes).await,
+                        }
+                    };
                     // The lifetime ends a client that stopped reading, too.
-                    drop(tokio::time::timeout(CONNECTION_LIFETIME, connection(stream, routes)).await);
+                    drop(tokio::time::timeout(CONNECTION_LIFETIME, served).await);
                     drop(permit);
                 });
             }
@@ -125,7 +202,7 @@ async fn accept(listener: TcpListener, routes: Arc<Routes>, permits: Arc<Semapho
     }
 }
 
-async fn connection(stream: TcpStream, routes: Arc<Routes>) {
+async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin, routes: Arc<Routes>) {
     let service = service_fn(move |request| {
         let routes = Arc::clone(&routes);
         async move { Ok::<_, Infallible>(routes.respond(&request).await) }

@@ -42,6 +42,54 @@ fn the_status_listener_tells_nothing_of_the_configuration() {
 }
 
 #[test]
+fn probes_answer_on_a_socket_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("status.sock");
+    let path = socket.display().to_string();
+    let ask = |target: &str| {
+        let url = format!("http://localhost{target}");
+        programs::curl(&[
+            "--unix-socket",
+            &path,
+            "--output",
+            "/dev/null",
+            "--write-out",
+            "%{http_code}",
+            &url,
+        ])
+        .stdout()
+    };
+    let gate = Gate::start_with("", &["--status-socket", &path]);
+    assert_eq!(
+        ["/livez", "/readyz", "/metrics", "/routes"].map(ask),
+        ["200", "200", "200", "404"]
+    );
+    // A process that was killed leaves its socket behind, which is no obstacle to the next.
+    drop(gate);
+    assert!(socket.exists());
+    let gate = Gate::start_with("", &["--status-socket", &path]);
+    assert_eq!(ask("/readyz"), "200");
+    // One that is served is not taken away.
+    let manifests = gate.folder().display().to_string();
+    let second = propylon_e2e::gate::run_to_end(&[
+        "run",
+        "--manifests",
+        &manifests,
+        "--http",
+        "off",
+        "--https",
+        "off",
+        "--admin",
+        "off",
+        "--status-socket",
+        &path,
+    ]);
+    let text = String::from_utf8_lossy(&second.stderr).into_owned();
+    assert!(!second.status.success() && text.contains("--status-socket"), "{text}");
+    assert_eq!(ask("/readyz"), "200");
+}
+
+#[test]
 fn requests_are_counted_by_ingress_service_and_code() {
     let echo = echo("web");
     let gate = Gate::start(&site("web.example", "web", &[echo.address]));
