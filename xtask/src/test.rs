@@ -4,6 +4,7 @@
 //! last line of the output is `N passed, N failed`, and the exit code is 1 unless the second number is 0.
 
 mod command;
+mod targets;
 mod tools;
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
@@ -11,6 +12,7 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 use anyhow::{Context, Result, bail};
 
 use command::{Outcome, Run};
+use targets::Of;
 
 /// One stage: its name, its time, and what it does.
 struct Stage {
@@ -75,6 +77,8 @@ struct Workspace {
     root: PathBuf,
     /// This program.
     program: PathBuf,
+    /// Where cargo puts binaries.
+    binaries: PathBuf,
     /// Where built tools of other languages go: in cargo's target folder, so outside the clone where that is.
     tools: PathBuf,
 }
@@ -92,9 +96,16 @@ impl Workspace {
             .context("this program lies in TARGET/debug")?;
         Ok(Self {
             root,
+            binaries: target.join("debug"),
             tools: target.join("e2e-tools"),
             program,
         })
+    }
+
+    /// A run of `cargo test`; always of the whole workspace, since another selection of packages has other features of
+    /// the dependencies, which are compiled once more then.
+    fn test(&self, selection: &[&str]) -> Run {
+        self.cargo(&[&["test", "--workspace", "--no-fail-fast"], selection].concat())
     }
 
     /// A run of cargo in the root of the repository.
@@ -176,11 +187,17 @@ fn lints(workspace: &Workspace, budget: Duration) -> Outcome {
         .check(budget)
 }
 
-/// Unit, golden, property and documentation tests.
+/// Unit, golden, property and documentation tests, and the integration tests of every crate but `e2e`.
 fn tests(workspace: &Workspace, budget: Duration) -> Outcome {
-    workspace
-        .cargo(&["test", "--workspace", "--exclude", "propylon-e2e", "--no-fail-fast"])
-        .count_tests(budget)
+    let selection = match targets::integration_tests(&workspace.root, Of::OtherCrates) {
+        Ok(names) => names,
+        Err(error) => return Outcome::failure(format!("the tests cannot be listed: {error:#}")),
+    };
+    let mut total = workspace
+        .test(&[&["--lib", "--bins"], &arguments(&selection)[..]].concat())
+        .count_tests(budget);
+    total.add(workspace.test(&["--doc"]).count_tests(budget));
+    total
 }
 
 /// Black-box tests of the built binary with real clients, h2spec among them.
@@ -189,11 +206,21 @@ fn end_to_end(workspace: &Workspace, budget: Duration) -> Outcome {
     if built.failed > 0 {
         return built;
     }
-    let tools = workspace.tools.to_string_lossy();
+    let selection = match targets::integration_tests(&workspace.root, Of::EndToEnd) {
+        Ok(names) => names,
+        Err(error) => return Outcome::failure(format!("the tests cannot be listed: {error:#}")),
+    };
+    let (tools, binaries) = (workspace.tools.to_string_lossy(), workspace.binaries.to_string_lossy());
     workspace
-        .cargo(&["test", "--package", "propylon-e2e", "--no-fail-fast"])
+        .test(&arguments(&selection))
         .with_environment("PROPYLON_E2E_TOOLS", &tools)
+        .with_environment("PROPYLON_BIN_DIR", &binaries)
         .count_tests(budget)
+}
+
+/// `--test NAME` for each.
+fn arguments(names: &[String]) -> Vec<&str> {
+    names.iter().flat_map(|name| ["--test", name.as_str()]).collect()
 }
 
 /// A short run of every fuzz target.
