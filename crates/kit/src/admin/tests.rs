@@ -215,7 +215,9 @@ async fn an_address_that_is_taken_is_named() {
     let error = AdminServer::bind(&[server.address], Routes::new())
         .await
         .expect_err("taken");
-    let AdminError::Bind { address, .. } = error;
+    let AdminError::Bind { address, .. } = error else {
+        panic!("{error}");
+    };
     assert_eq!(address, server.address);
 }
 
