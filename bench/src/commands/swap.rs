@@ -17,7 +17,6 @@ use crate::lab::Lab;
 use crate::manifests;
 use crate::peers::propylon::MANIFESTS;
 use crate::peers::{Running, StartOptions, propylon_program, start_propylon};
-use crate::procs::tree_cpu;
 use crate::report::{Table, spread, verdict};
 use crate::stats::Spread;
 use crate::tools;
@@ -53,7 +52,7 @@ pub(crate) fn run(args: &SwapArgs) -> Result<()> {
         args.seconds,
         lab.hosts.len()
     );
-    let (mut still, mut changing, mut per_change) = (Vec::new(), Vec::new(), Vec::<f64>::new());
+    let (mut still, mut changing) = (Vec::new(), Vec::new());
     let mut editor = Editor::new(&lab);
     for round in 0..=args.pairs {
         proxy.process.check_alive()?;
@@ -75,13 +74,6 @@ pub(crate) fn run(args: &SwapArgs) -> Result<()> {
     println!("changes made: {}\n", editor.made);
     print(&still, &changing);
     Ok(())
-}
-
-/// Does `work` and gives the proxy's CPU microseconds meanwhile with its value.
-fn with_cpu<T>(proxy: &Running, work: impl FnOnce() -> Result<T>) -> Result<(T, f64)> {
-    let before = tree_cpu(proxy.process.pid());
-    let value = work()?;
-    Ok((value, tree_cpu(proxy.process.pid()).since(before).total_us()))
 }
 
 fn window(lab: &Lab, args: &SwapArgs, proxy: &Running, round: usize) -> Result<Outcome> {
