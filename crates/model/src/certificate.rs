@@ -4,7 +4,7 @@ use std::{fmt, hash, sync::Arc};
 
 use zeroize::Zeroizing;
 
-use crate::host::HostPattern;
+use crate::host::{HostName, HostPattern};
 
 /// A private key in DER form (PKCS#8, PKCS#1 or SEC1); never printed, wiped from memory when dropped.
 #[derive(Clone)]
@@ -48,6 +48,9 @@ pub struct Certificate {
     /// Host patterns (exact or wildcard) that this certificate serves, already limited to its SANs and to the owning
     /// namespace of each host, in order; [`HostPattern::Any`] marks the default certificate.
     pub hosts: Vec<HostPattern>,
+    /// Exact hosts one label below a wildcard of `hosts` that belong to another namespace, in order: the wildcard does not
+    /// serve them. It limits wildcards only, not the default certificate.
+    pub not_for: Vec<HostName>,
     /// The chain, leaf first, each DER.
     pub chain_der: Arc<[Vec<u8>]>,
     /// The key of the leaf.

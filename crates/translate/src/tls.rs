@@ -7,7 +7,7 @@ use std::{
 
 use jiff::Timestamp;
 use k8s_openapi::api::networking::v1::IngressTLS;
-use propylon_model::{Certificate, CertificateName, HostPattern, Kind, ObjectRef, ReportReason};
+use propylon_model::{Certificate, CertificateName, HostName, HostPattern, Kind, ObjectRef, ReportReason};
 
 use crate::{
     classes::{Served, age, created_unix_s},
@@ -17,8 +17,10 @@ use crate::{
 };
 
 mod defaults;
+mod owners;
 pub(crate) mod pair;
 
+use owners::Owners;
 use pair::Pair;
 
 /// Certificates that end within this time are reported.
@@ -29,6 +31,8 @@ const EXPIRING_S: i64 = 21 * 24 * 3600;
 pub(crate) struct Certificates {
     pub(crate) by_name: BTreeMap<CertificateName, Arc<Certificate>>,
     hosts: BTreeSet<HostPattern>,
+    /// Hosts that no wildcard serves. All certificates of a wildcard are of its owner's namespace, so one set is enough.
+    not_for: BTreeSet<HostName>,
     /// The default certificate, where the operator gave one that is usable.
     default: Option<Arc<Pair>>,
 }
@@ -39,12 +43,12 @@ impl Certificates {
         match host {
             HostPattern::Any => false,
             HostPattern::Exact(name) => {
-                self.hosts.contains(host)
-                    || name
-                        .as_str()
-                        .split_once('.')
-                        .and_then(|(_, suffix)| HostPattern::parse(&format!("*.{suffix}")).ok())
-                        .is_some_and(|wildcard| self.hosts.contains(&wildcard))
+                let by_wildcard = || {
+                    let (_, suffix) = name.as_str().split_once('.')?;
+                    let wildcard = HostPattern::parse(&format!("*.{suffix}")).ok()?;
+                    Some(self.hosts.contains(&wildcard) && !self.not_for.contains(name))
+                };
+                self.hosts.contains(host) || by_wildcard().unwrap_or(false)
             }
             HostPattern::Wildcard(_) => self.hosts.contains(host),
         }
@@ -61,7 +65,7 @@ pub(crate) fn compile(
 ) -> Certificates {
     let mut uses = Uses {
         world,
-        owners: owners(served),
+        owners: Owners::of(served),
         memory,
         reports,
         secrets: BTreeMap::new(),
@@ -91,11 +95,12 @@ struct Use {
     pair: Arc<Pair>,
     created_unix_s: Option<i64>,
     hosts: BTreeSet<HostPattern>,
+    not_for: BTreeSet<HostName>,
 }
 
 struct Uses<'a> {
     world: &'a World,
-    owners: BTreeMap<HostPattern, &'a Key>,
+    owners: Owners<'a>,
     memory: &'a mut Memory,
     reports: &'a mut Reports,
     secrets: BTreeMap<Key, Use>,
@@ -129,11 +134,13 @@ impl Uses<'_> {
                 .add(&ingress.object, ReportReason::TLSSecretNotFound, message);
         }
         let hosts = self.owned_hosts(ingress, field, tls, &key);
-        let Some(entry) = self.secret(&key) else { return };
-        let (covered, uncovered): (Vec<_>, Vec<_>) = hosts.into_iter().partition(|host| entry.pair.covers(host));
-        entry.hosts.extend(covered);
+        let Some(pair) = self.secret(&key).map(|entry| Arc::clone(&entry.pair)) else {
+            return;
+        };
+        let (covered, uncovered): (Vec<_>, Vec<_>) = hosts.into_iter().partition(|host| pair.covers(host));
+        self.serve(ingress, field, &key, covered);
         if !uncovered.is_empty() {
-            let names = match entry.pair.names.as_slice() {
+            let names = match pair.names.as_slice() {
                 [] => "it has no subjectAltName, and the common name does not count".to_owned(),
                 names => format!("it is for {}", name_some(names)),
             };
@@ -147,11 +154,34 @@ impl Uses<'_> {
         }
     }
 
+    /// Gives a usable Secret its hosts; a wildcard leaves out the hosts below it that belong to other namespaces.
+    fn serve(&mut self, ingress: &Served<'_>, field: &str, secret: &Key, hosts: Vec<HostPattern>) {
+        let Some(entry) = self.secrets.get_mut(secret) else {
+            return;
+        };
+        let foreign = || hosts.iter().flat_map(|host| self.owners.foreign_below(host));
+        entry.not_for.extend(foreign().map(|(host, _)| host.clone()));
+        // As the default certificate it may be served there all the same.
+        if foreign().next().is_some() && !entry.hosts.contains(&HostPattern::Any) {
+            let owned = |(host, owner): &(HostName, &Key)| {
+                let namespace = &owner.namespace;
+                format!("{host} (namespace {namespace}, whose Ingress {owner} is the oldest that names it)")
+            };
+            let message = format!(
+                "{field}: a wildcard does not take the hosts of other namespaces, so Secret {secret} is not served for {}; let \
+                 their owners name a Secret, or use another host",
+                name_some(foreign().map(owned))
+            );
+            self.reports.add(&ingress.object, ReportReason::TLSHostDenied, message);
+        }
+        entry.hosts.extend(hosts);
+    }
+
     /// The hosts of a `tls` entry that belong to the Ingress's namespace.
     fn owned_hosts(&mut self, ingress: &Served<'_>, field: &str, tls: &IngressTLS, secret: &Key) -> Vec<HostPattern> {
         let mut hosts = hosts_of(ingress, tls);
         hosts.retain(|host| {
-            let Some(owner) = self.owners.get(host).filter(|owner| owner.namespace != ingress.key.namespace) else {
+            let Some(owner) = self.owners.other_than(&ingress.key.namespace, host) else {
                 return true;
             };
             let message = format!(
@@ -188,6 +218,7 @@ impl Uses<'_> {
                     pair,
                     created_unix_s,
                     hosts: BTreeSet::new(),
+                    not_for: BTreeSet::new(),
                 },
             );
         }
@@ -212,24 +243,6 @@ fn hosts_of(ingress: &Served<'_>, tls: &IngressTLS) -> Vec<HostPattern> {
         .collect()
 }
 
-/// The oldest Ingress that names each host, in a rule or in `tls`.
-fn owners<'a>(served: &[Served<'a>]) -> BTreeMap<HostPattern, &'a Key> {
-    let mut owners = BTreeMap::new();
-    for ingress in served {
-        let spec = ingress.ingress.spec.as_ref();
-        let rules = spec
-            .iter()
-            .flat_map(|spec| spec.rules.iter().flatten())
-            .filter_map(|rule| rule.host.as_deref());
-        let tls = spec.iter().flat_map(|spec| spec.tls.iter().flatten());
-        let tls = tls.flat_map(|tls| tls.hosts.iter().flatten()).map(String::as_str);
-        for host in rules.chain(tls).filter_map(|text| HostPattern::parse(text).ok()) {
-            owners.entry(host).or_insert(ingress.key);
-        }
-    }
-    owners
-}
-
 /// Gives the used Secrets their ranks: valid before not valid now, then the oldest, then by name.
 ///
 /// A rank counts the certificates before it that share a host, so that a new one changes only those that it meets.
@@ -251,11 +264,13 @@ fn ranked(secrets: BTreeMap<Key, Use>, now_unix_s: i64, reports: &mut Reports) -
         result
             .hosts
             .extend(used.hosts.iter().filter(|host| **host != HostPattern::Any).cloned());
+        result.not_for.extend(used.not_for.iter().cloned());
         if used.hosts.contains(&HostPattern::Any) {
             result.default = Some(Arc::clone(&used.pair));
         }
         let certificate = Certificate {
             hosts: used.hosts.into_iter().collect(),
+            not_for: used.not_for.into_iter().collect(),
             chain_der: Arc::clone(&used.pair.chain_der),
             key: used.pair.key.clone(),
             not_after_unix_s: used.pair.not_after_unix_s,

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use propylon_model::{Certificate, CertificateName};
+use propylon_model::{Certificate, CertificateName, HostName};
 use rustls::{CipherSuite, ServerConfig, SignatureAlgorithm, SignatureScheme, server::ClientHello, sign::CertifiedKey};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
@@ -96,6 +96,16 @@ impl Entry {
         self.source
             .as_ref()
             .is_some_and(|own| Arc::ptr_eq(own, source) || own == source)
+    }
+
+    /// Hosts that its wildcards must not serve; in order.
+    pub(super) fn not_for(&self) -> &[HostName] {
+        self.source.as_ref().map_or(&[], |source| &source.not_for)
+    }
+
+    /// Whether its wildcards may serve a host below them.
+    pub(super) fn serves(&self, host: &HostName) -> bool {
+        self.not_for().binary_search(host).is_err()
     }
 
     pub(super) fn identity(&self) -> &CertIdentity {

@@ -17,7 +17,8 @@ pub struct CertTable {
     context: Arc<TlsContext>,
     entries: BTreeMap<CertificateName, Arc<Entry>>,
     refused: Vec<RefusedCertificate>,
-    exact: HashMap<HostName, Candidates, RandomState>,
+    /// `None`: the host's wildcard must not serve it, and nothing else does but the default.
+    exact: HashMap<HostName, Option<Candidates>, RandomState>,
     wildcard: HashMap<HostName, Candidates, RandomState>,
     default: Candidates,
 }
@@ -72,12 +73,13 @@ impl CertTable {
             let hosts = certificates.get(name).map_or([].as_slice(), |source| &source.hosts);
             index.add(hosts, entry);
         }
+        let exact = index.exact();
         let default = Candidates::of(index.any).unwrap_or_else(|| self_signed(context, previous));
         Self {
             context: Arc::clone(context),
             entries,
             refused,
-            exact: collect(index.exact),
+            exact,
             wildcard: collect(index.wildcard),
             default,
         }
@@ -132,7 +134,8 @@ impl CertTable {
     fn lookup(&self, host: Option<&str>) -> &Candidates {
         let Some(host) = host else { return &self.default };
         let one_label_up = || self.wildcard.get(host.split_once('.')?.1);
-        self.exact.get(host).or_else(one_label_up).unwrap_or(&self.default)
+        let found = self.exact.get(host).map_or_else(one_label_up, Option::as_ref);
+        found.unwrap_or(&self.default)
     }
 }
 
@@ -165,6 +168,23 @@ impl Index {
             };
             of_host.push(Arc::clone(entry));
         }
+    }
+
+    /// The candidates of exact hosts, and of those that some certificate's wildcard must not serve: of the wildcard's
+    /// certificates the others, where there are any.
+    fn exact(&mut self) -> HashMap<HostName, Option<Candidates>, RandomState> {
+        let own = std::mem::take(&mut self.exact).into_iter();
+        let mut exact: HashMap<_, _, _> = own.map(|(host, entries)| (host, Candidates::of(entries))).collect();
+        for host in self.wildcard.values().flatten().flat_map(|entry| entry.not_for()) {
+            if exact.contains_key(host) {
+                continue;
+            }
+            let above = host.as_str().split_once('.');
+            let entries = above.and_then(|(_, suffix)| self.wildcard.get(suffix));
+            let others = entries.into_iter().flatten().filter(|entry| entry.serves(host));
+            exact.insert(host.clone(), Candidates::of(others.cloned().collect()));
+        }
+        exact
     }
 }
 

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use propylon_model::{Certificate, HostPattern, PrivateKeyDer};
+use propylon_model::{Certificate, HostName, HostPattern, PrivateKeyDer};
 use propylon_testkit::certs::{Authority, KeyType, Leaf, Validity};
 use rustls::{SignatureScheme, pki_types::CertificateDer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
@@ -9,6 +9,7 @@ use super::*;
 
 mod client;
 mod misdirected;
+mod not_for;
 
 use client::Client;
 
@@ -38,6 +39,14 @@ impl World {
         leaf.cert_der
     }
 
+    /// Forbids the wildcards of a certificate to serve a host.
+    fn deny(&mut self, name: &str, host: &str) {
+        let certificate = self.certificates.get_mut(name).unwrap();
+        let not_for = &mut Arc::make_mut(certificate).not_for;
+        not_for.push(HostName::parse(host).unwrap());
+        not_for.sort();
+    }
+
     fn build(&self, previous: Option<&CertTable>) -> CertTable {
         CertTable::build(&self.certificates, &self.context, previous)
     }
@@ -50,6 +59,7 @@ impl World {
 fn certificate(leaf: &Leaf, hosts: &[&str], rank: u32) -> Certificate {
     Certificate {
         hosts: hosts.iter().map(|host| HostPattern::parse(host).unwrap()).collect(),
+        not_for: Vec::new(),
         chain_der: vec![leaf.cert_der.to_vec()].into(),
         key: PrivateKeyDer::new(leaf.key_der.clone()),
         not_after_unix_s: NOW_UNIX_S,

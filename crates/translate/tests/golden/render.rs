@@ -121,9 +121,18 @@ fn certificate_text(certificate: &Certificate, pairs: &BTreeMap<Vec<u8>, String>
         .map(|host| if host.is_empty() { "any".to_owned() } else { host })
         .collect::<Vec<_>>()
         .join(", ");
+    let mut not_for = certificate
+        .not_for
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(", ");
+    if !not_for.is_empty() {
+        not_for.insert_str(0, ", not for ");
+    }
     let pair = pairs.get(&certificate.chain_der[0]).map_or("unknown", String::as_str);
     format!(
-        "{pair} for {hosts}, rank {}, ends {}",
+        "{pair} for {hosts}{not_for}, rank {}, ends {}",
         certificate.rank,
         time_text(certificate.not_after_unix_s)
     )

@@ -77,3 +77,22 @@ fn a5_21_a_new_default_does_not_make_open_connections_misdirected() {
     assert!(after.misdirected(&open, "one.example"));
     assert!(after.misdirected(&info(Some("one.example"), named("a/one")), "unknown.example"));
 }
+
+#[test]
+fn a5_21_a_host_that_a_wildcard_must_not_serve_is_misdirected_on_its_connections() {
+    let mut world = world();
+    world.deny("a/wild", "x.wild.example");
+    let before = world.build(None);
+    let wild = info(Some("a.wild.example"), named("a/wild"));
+    let default = info(Some("x.wild.example"), CertIdentity::SelfSigned);
+    assert!(before.misdirected(&wild, "x.wild.example"));
+    assert!(before.misdirected(&default, "a.wild.example"));
+    world.put("a/default", &[""], 0, KeyType::Ecdsa);
+    let after = world.build(Some(&before));
+    for table in [&before, &after] {
+        assert!(!table.misdirected(&wild, "b.wild.example"));
+        assert!(!table.misdirected(&default, "x.wild.example"));
+        assert!(!table.misdirected(&default, "unknown.example"));
+        assert!(!table.misdirected(&info(None, CertIdentity::SelfSigned), "x.wild.example"));
+    }
+}
