@@ -61,7 +61,7 @@ pub(crate) struct LabArgs {
     /// CPU of the load generator and the backend.
     #[arg(long, default_value_t = 1)]
     pub(crate) load_cpu: usize,
-    /// Run proxies, backend and load under `SCHED_FIFO` 10, for a machine with other work on it (needs root).
+    /// Run proxies, backend and load under `SCHED_RR` 10, for a machine with other work on it (needs root).
     #[arg(long)]
     pub(crate) realtime: bool,
     /// Number of hosts in every proxy's configuration.

@@ -17,7 +17,7 @@ use crate::clock::wait_until;
 pub(crate) struct Placement {
     /// The only CPU it may use; none: all of them.
     pub(crate) cpu: Option<usize>,
-    /// `SCHED_FIFO` 10 instead of the normal class.
+    /// `SCHED_RR` 10 instead of the normal class; threads of a process on one CPU still share it.
     pub(crate) realtime: bool,
 }
 
@@ -27,7 +27,7 @@ impl Placement {
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "TERM"]);
         if self.realtime {
-            command.args(["chrt", "-f", "10"]);
+            command.args(["chrt", "-r", "10"]);
         }
         if let Some(cpu) = self.cpu {
             command.args(["taskset", "-c", &cpu.to_string()]);

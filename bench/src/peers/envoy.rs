@@ -21,6 +21,8 @@ pub(super) fn launch(site: &Site<'_>, program: &Path) -> Result<Launch> {
         "--concurrency".into(),
         "1".into(),
         "--disable-hot-restart".into(),
+        "--file-flush-interval-msec".into(),
+        "500".into(),
         "--log-level".into(),
         "error".into(),
         "-c".into(),
