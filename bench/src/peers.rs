@@ -248,7 +248,8 @@ pub(crate) fn start_all(lab: &Lab, args: &LabArgs, program: Option<&Path>) -> Re
 
 fn ready(mut running: Running) -> Result<Running> {
     let (name, http) = (running.name, running.http);
-    wait_until(name, Duration::from_mins(2), || {
+    // Under valgrind, with other work on the machine, a start takes minutes.
+    wait_until(name, Duration::from_mins(5), || {
         running.process.check_alive()?;
         Ok(status_of(http, HOST, "/1k").is_ok_and(|status| status == 200))
     })?;

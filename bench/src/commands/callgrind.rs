@@ -58,8 +58,10 @@ pub(crate) fn run(args: &CallgrindArgs) -> Result<()> {
     }
     if args.lab.peers.contains(&Kind::Nginx) {
         let options = options(&lab, "nginx")?;
-        if let Some(nginx) = start_peer(&lab, &args.lab, Kind::Nginx, &options)? {
-            add(&nginx, &options)?;
+        let nginx = start_peer(&lab, &args.lab, Kind::Nginx, &options);
+        match nginx.and_then(|nginx| nginx.map_or(Ok(()), |nginx| add(&nginx, &options))) {
+            Ok(()) => {}
+            Err(error) => eprintln!("nginx is left out: {error:#}"),
         }
     }
     println!();

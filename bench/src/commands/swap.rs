@@ -17,6 +17,7 @@ use crate::lab::Lab;
 use crate::manifests;
 use crate::peers::propylon::MANIFESTS;
 use crate::peers::{Running, StartOptions, propylon_program, start_propylon};
+use crate::procs::tree_cpu;
 use crate::report::{Table, spread, verdict};
 use crate::stats::Spread;
 use crate::tools;
@@ -52,16 +53,18 @@ pub(crate) fn run(args: &SwapArgs) -> Result<()> {
         args.seconds,
         lab.hosts.len()
     );
-    let (mut still, mut changing) = (Vec::new(), Vec::new());
+    let (mut still, mut changing, mut per_change) = (Vec::new(), Vec::new(), Vec::new());
     let mut editor = Editor::new(&lab);
     for round in 0..=args.pairs {
         proxy.process.check_alive()?;
-        let without = window(&lab, args, &proxy, round)?;
-        let with = if args.control {
-            window(&lab, args, &proxy, round)?
-        } else {
-            editor.during(&proxy, args.changes, || window(&lab, args, &proxy, round))?
-        };
+        let (without, quiet) = with_cpu(&proxy, || window(&lab, args, &proxy, round))?;
+        let made = editor.made;
+        let (with, busy) = with_cpu(&proxy, || {
+            if args.control {
+                return window(&lab, args, &proxy, round);
+            }
+            editor.during(&proxy, args.changes, || window(&lab, args, &proxy, round))
+        })?;
         eprintln!(
             "round {round}: p99 {:.0} us without, {:.0} us with changes",
             without.p99_us, with.p99_us
@@ -69,11 +72,23 @@ pub(crate) fn run(args: &SwapArgs) -> Result<()> {
         if round > 0 {
             still.push(without);
             changing.push(with);
+            per_change.push((busy - quiet) / (editor.made - made).max(1) as f64);
         }
     }
-    println!("changes made: {}\n", editor.made);
+    println!("changes made: {}", editor.made);
+    println!(
+        "CPU us of the proxy per change, min / median / max: {}\n",
+        spread(&per_change, 0)
+    );
     print(&still, &changing);
     Ok(())
+}
+
+/// Does `work` and gives the proxy's CPU microseconds meanwhile with its value.
+fn with_cpu<T>(proxy: &Running, work: impl FnOnce() -> Result<T>) -> Result<(T, f64)> {
+    let before = tree_cpu(proxy.process.pid());
+    let value = work()?;
+    Ok((value, tree_cpu(proxy.process.pid()).since(before).total_us()))
 }
 
 fn window(lab: &Lab, args: &SwapArgs, proxy: &Running, round: usize) -> Result<Outcome> {
