@@ -41,13 +41,14 @@ pub(crate) async fn serve(
     );
     stream.set_nodelay(true)?;
     let local = stream.local_addr()?;
-    let peer = client_of(worker, &mut stream, peer).await?;
+    // What only the beginning of a connection needs is boxed, so that an open one does not pay for it.
+    let peer = Box::pin(client_of(worker, &mut stream, peer)).await?;
     if !permit.of_client(peer.ip()) {
         return Err(io::Error::other("too many connections of this client"));
     }
     match scheme {
         Scheme::Http => {
-            let prefix = within(header_timeout(worker), sniff(&mut stream)).await?;
+            let prefix = Box::pin(within(header_timeout(worker), sniff(&mut stream))).await?;
             let protocol = if prefix.starts_with(PREFACE) {
                 Protocol::Http2
             } else {
@@ -57,10 +58,10 @@ pub(crate) async fn serve(
             run(worker, stream, prefix, (protocol, new_state(worker, peer, local, None))).await;
         }
         Scheme::Https => {
-            let accepted = within(header_timeout(worker), async {
+            let accepting = within(header_timeout(worker), async {
                 Ok(worker.shared.tls.accept(stream).await)
-            })
-            .await?;
+            });
+            let accepted = Box::pin(accepting).await?;
             crate::observe::handshake(worker, &accepted);
             let (stream, info) = accepted.map_err(io::Error::other)?;
             let protocol = if info.alpn == Alpn::H2 {

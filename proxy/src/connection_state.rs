@@ -197,6 +197,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for ClientIo<S> {
             let count = this.prefix.len().min(buffer.remaining());
             buffer.put_slice(&this.prefix.slice(..count));
             this.prefix.advance(count);
+            if this.prefix.is_empty() {
+                // An empty rest would keep the whole buffer.
+                this.prefix = Bytes::new();
+            }
             this.state.on_read();
             return Poll::Ready(Ok(()));
         }

@@ -96,6 +96,10 @@ impl Control {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let follow = move || {
+            // Linux reads this as the niceness of the calling thread: compiling must not delay the workers.
+            if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
+                tracing::debug!(%error, "the folder's thread keeps its priority");
+            }
             while !stopped.load(Ordering::Relaxed) {
                 self.follow();
             }
@@ -136,3 +140,6 @@ const PATIENCE: Duration = Duration::from_millis(200);
 
 /// A folder that does not change is compiled again after so long: for the dates of certificates.
 const RECOMPILE: Duration = Duration::from_hours(1);
+
+/// How far the folder's thread stands back.
+const NICENESS: i32 = 5;
