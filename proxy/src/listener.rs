@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use tokio::{
     net::{TcpListener, TcpStream},
     time::sleep,
@@ -57,6 +57,13 @@ fn socket(address: SocketAddr, reuse: Reuse) -> io::Result<StdListener> {
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(reuse == Reuse::Yes)?;
     socket.set_nonblocking(true)?;
+    // Accepted sockets inherit it: a client whose machine is gone is found without a ping per HTTP/2 connection, which
+    // would cost two clock readings per request.
+    let keepalive = TcpKeepalive::new()
+        .with_time(PROBE_AFTER)
+        .with_interval(PROBE_INTERVAL)
+        .with_retries(PROBES);
+    socket.set_tcp_keepalive(&keepalive)?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
@@ -150,3 +157,7 @@ impl Backoff {
 const BACKLOG: i32 = 4096;
 /// Pause while the process has as many connections as it may.
 const FULL: Duration = Duration::from_millis(10);
+/// Silence after which the kernel asks whether the client's machine is still there.
+const PROBE_AFTER: Duration = Duration::from_secs(30);
+const PROBE_INTERVAL: Duration = Duration::from_secs(10);
+const PROBES: u32 = 3;

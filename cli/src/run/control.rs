@@ -142,4 +142,4 @@ const PATIENCE: Duration = Duration::from_millis(200);
 const RECOMPILE: Duration = Duration::from_hours(1);
 
 /// How far the folder's thread stands back.
-const NICENESS: i32 = 5;
+const NICENESS: i32 = 10;
