@@ -125,7 +125,12 @@ async fn serve_http1<S: AsyncRead + AsyncWrite + Unpin + 'static>(worker: &Rc<Wo
         io = parts.io.into_inner();
         match end {
             End::Park => {
-                io.prefix = parts.read_buf;
+                // An empty buffer would keep its allocation for as long as the connection is parked.
+                io.prefix = if parts.read_buf.is_empty() {
+                    Bytes::new()
+                } else {
+                    parts.read_buf
+                };
                 if !parked(&state, &mut io).await {
                     return;
                 }
