@@ -1,11 +1,10 @@
 //! The clocks: the one place of the workspace that reads them.
 //!
-//! [`Monotonic`] measures, [`unix_now_ms`] dates, [`CoarseClock`] is what a data-plane thread compares deadlines with.
+//! [`Monotonic`] measures, [`unix_now_ms`] dates.
 
 #![expect(clippy::disallowed_types, reason = "this module is the one that wraps the clock")]
 
 use std::{
-    cell::Cell,
     ops::{Add, Sub},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -88,52 +87,6 @@ pub fn saturating_us(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// A clock of one thread that stands still between ticks, so that reading it is one load.
-///
-/// The owner calls [`CoarseClock::tick`] in its sweep (each 100 to 250 ms); deadlines are compared with
-/// [`CoarseClock::now_ms`], and are therefore late by at most one sweep.
-#[derive(Debug)]
-pub struct CoarseClock {
-    origin: Monotonic,
-    now_ms: Cell<u64>,
-    unix_ms: Cell<u64>,
-}
-
-impl CoarseClock {
-    /// Makes a clock that starts at 0 ms.
-    pub fn new() -> Self {
-        Self {
-            origin: Monotonic::now(),
-            now_ms: Cell::new(0),
-            unix_ms: Cell::new(unix_now_ms()),
-        }
-    }
-
-    /// Reads both clocks of the machine; returns the new [`CoarseClock::now_ms`].
-    pub fn tick(&self) -> u64 {
-        let now_ms = u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.now_ms.set(now_ms);
-        self.unix_ms.set(unix_now_ms());
-        now_ms
-    }
-
-    /// Milliseconds from the making of the clock to its last tick; never goes back.
-    pub fn now_ms(&self) -> u64 {
-        self.now_ms.get()
-    }
-
-    /// The date of the last tick, milliseconds since the Unix epoch; may go back with the machine's date.
-    pub fn unix_ms(&self) -> u64 {
-        self.unix_ms.get()
-    }
-}
-
-impl Default for CoarseClock {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -145,18 +98,6 @@ mod tests {
         assert_eq!(later - earlier, Duration::from_micros(1500));
         assert_eq!(later.us_since(earlier), 1500);
         assert_eq!(earlier.since(later), Duration::ZERO);
-    }
-
-    #[test]
-    fn the_coarse_clock_stands_still_between_ticks() {
-        let clock = CoarseClock::new();
-        let started = now();
-        while started.elapsed() < Duration::from_millis(3) {
-            std::hint::spin_loop();
-        }
-        assert_eq!(clock.now_ms(), 0);
-        assert!(clock.tick() >= 3);
-        assert_eq!(clock.now_ms(), clock.now_ms());
     }
 
     #[test]

@@ -178,15 +178,6 @@ impl<'a> ForwardedFields<'a> {
         self.proto.eq_ignore_ascii_case(b"https")
     }
 
-    /// Calls `field` with every name and value, in a fixed order; values are valid field values.
-    ///
-    /// `scratch` holds the values that must be put together.
-    pub fn visit(&self, scratch: &mut Scratch, mut field: impl FnMut(&'static HeaderName, &[u8])) {
-        for (name, value) in self.list(scratch).iter() {
-            field(name, value);
-        }
-    }
-
     /// Every name and value, in a fixed order, borrowed from the request and from `scratch`, which can be used again for
     /// the next request.
     ///

@@ -73,12 +73,6 @@ impl FieldFault {
         }
     }
 
-    /// Whether an HTTP/2 stream is reset with `PROTOCOL_ERROR` instead of answered: the message is malformed
-    /// (RFC 9113 8.1.1), not merely too large.
-    pub fn is_malformed(self) -> bool {
-        self.status() == StatusCode::BAD_REQUEST
-    }
-
     /// A short stable name, for logs.
     pub fn name(self) -> &'static str {
         match self {

@@ -68,9 +68,9 @@ fn written(peer: &str, fields: &[(&'static str, &'static str)], seen: &Seen<'_>)
     let (peer, headers) = (PeerInfo::new(peer.parse().unwrap(), &trust), headers(fields));
     let (mut scratch, mut lines) = (Scratch::default(), Vec::new());
     let fields = ForwardedFields::new(&peer, &trust, &headers, seen);
-    fields.visit(&mut scratch, |name, value| {
+    for (name, value) in fields.list(&mut scratch).iter() {
         lines.push(format!("{name}: {}", str::from_utf8(value).unwrap()));
-    });
+    }
     lines
 }
 
