@@ -68,11 +68,15 @@ fn everything(live: &Resources, wanted: &Resources) -> Delta {
         pools,
         endpoints,
         certificates,
+        l4,
+        passthrough,
     } = Delta::between(live, wanted);
     delta.groups.extend(groups);
     delta.pools.extend(pools);
     delta.endpoints.extend(endpoints);
     delta.certificates.extend(certificates);
+    delta.l4.extend(l4);
+    delta.passthrough.extend(passthrough);
     delta
 }
 

@@ -13,6 +13,7 @@ mod connection;
 mod connection_state;
 mod control;
 mod drain;
+mod endpoint_state;
 mod exchange;
 mod http_server;
 mod listener;

@@ -15,19 +15,13 @@ use std::{
     time::Duration,
 };
 
-use arc_swap::ArcSwap;
-use propylon_model::{BackendProtocol, Endpoint, Pool};
+use propylon_model::{BackendProtocol, Pool};
 
 use crate::{
     config::millis,
+    endpoint_state::{EndpointList, EndpointState, EndpointsHandle, LiveEndpoint},
     upstream::{Alpn, Home, Http1, Http2, TlsConfigError, TlsTransport, Transport},
 };
-
-/// The endpoints of one Service port: a stable handle around a swapped list.
-#[derive(Debug)]
-pub(crate) struct EndpointsHandle {
-    pub(crate) current: ArcSwap<Vec<Endpoint>>,
-}
 
 /// How a pool is spoken to, and its endpoints: what a route points at.
 #[derive(Debug)]
@@ -66,13 +60,15 @@ impl PoolHandle {
 /// One worker's view of a pool.
 pub(crate) struct LocalPool {
     pub(crate) handle: Arc<PoolHandle>,
-    seen: RefCell<Arc<Vec<Endpoint>>>,
+    seen: RefCell<Arc<EndpointList>>,
     endpoints: RefCell<Rc<[Rc<LocalEndpoint>]>>,
 }
 
 /// One worker's view of an endpoint: its load and its idle connections.
 pub(crate) struct LocalEndpoint {
     pub(crate) address: SocketAddr,
+    /// What all workers know of it.
+    pub(crate) state: Arc<EndpointState>,
     /// Requests in flight from this worker.
     pub(crate) active: Cell<u32>,
     /// Whether the endpoint left the pool: nothing is kept for it.
@@ -91,8 +87,9 @@ impl LocalPool {
     pub(crate) fn new(handle: Arc<PoolHandle>, now_ms: &Rc<Cell<u64>>) -> Self {
         let seen = handle.endpoints.current.load_full();
         let endpoints = seen
+            .endpoints
             .iter()
-            .map(|endpoint| Rc::new(LocalEndpoint::new(endpoint.address, now_ms)))
+            .map(|endpoint| Rc::new(LocalEndpoint::new(endpoint, now_ms)))
             .collect();
         Self {
             handle,
@@ -130,10 +127,11 @@ impl LocalPool {
             .map(|endpoint| (endpoint.address, Rc::clone(endpoint)))
             .collect();
         let after = current
+            .endpoints
             .iter()
             .map(|endpoint| {
-                let kept = before.remove(&endpoint.address);
-                kept.unwrap_or_else(|| Rc::new(LocalEndpoint::new(endpoint.address, now_ms)))
+                let kept = before.remove(&endpoint.spec.address);
+                kept.unwrap_or_else(|| Rc::new(LocalEndpoint::new(endpoint, now_ms)))
             })
             .collect();
         for gone in before.into_values() {
@@ -145,9 +143,10 @@ impl LocalPool {
 }
 
 impl LocalEndpoint {
-    fn new(address: SocketAddr, now_ms: &Rc<Cell<u64>>) -> Self {
+    fn new(live: &LiveEndpoint, now_ms: &Rc<Cell<u64>>) -> Self {
         Self {
-            address,
+            address: live.spec.address,
+            state: Arc::clone(&live.state),
             active: Cell::new(0),
             gone: Cell::new(false),
             idle: RefCell::default(),

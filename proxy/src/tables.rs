@@ -7,11 +7,12 @@ use std::{
 
 use arc_swap::ArcSwap;
 use propylon_kit::metrics::{Registry, RouteId, RouteLabels};
-use propylon_model::{Action, Delta, EndpointsName, Pool, PoolName, Resources, RouteGroup};
+use propylon_model::{Action, Delta, EndpointsName, Pool, PoolName, Resources, RouteGroup, TrafficDistribution};
 use propylon_routing::{Compiler, RouteTable};
 
 use crate::{
-    pool::{EndpointsHandle, PoolHandle},
+    endpoint_state::EndpointsHandle,
+    pool::PoolHandle,
     tls::{CertTable, TlsContext},
 };
 
@@ -139,10 +140,12 @@ impl Applier {
     fn apply_endpoints(&mut self, delta: &Delta) -> usize {
         for (name, endpoints) in &delta.endpoints {
             let Some(endpoints) = endpoints else { continue };
-            let list = endpoints.endpoints.clone();
             match self.endpoints.get(name) {
-                Some(handle) => handle.current.store(Arc::new(list)),
-                None => drop(self.endpoints.insert(name.clone(), new_endpoints(list))),
+                Some(handle) => handle.replace(&endpoints.endpoints, endpoints.distribution),
+                None => {
+                    let handle = Arc::new(EndpointsHandle::new(endpoints));
+                    self.endpoints.insert(name.clone(), handle);
+                }
             }
         }
         delta.endpoints.len()
@@ -163,10 +166,7 @@ impl Applier {
     }
 
     fn new_pool(&mut self, pool: &Arc<Pool>) -> Arc<PoolHandle> {
-        let endpoints = self
-            .endpoints
-            .entry(pool.endpoints.clone())
-            .or_insert_with(|| new_endpoints(Vec::new()));
+        let endpoints = self.endpoints.entry(pool.endpoints.clone()).or_default();
         self.next_pool_id += 1;
         Arc::new(PoolHandle::new(
             self.next_pool_id,
@@ -210,7 +210,7 @@ impl Applier {
             // Requests that pinned the table before go on with the list that they know; a pool that stays has none now.
             match self.endpoints.get(name) {
                 Some(handle) if self.pools.values().any(|pool| pool.spec.endpoints == *name) => {
-                    handle.current.store(Arc::default());
+                    handle.replace(&[], TrafficDistribution::Any);
                 }
                 _ => drop(self.endpoints.remove(name)),
             }
@@ -232,12 +232,6 @@ impl Applier {
             self.registry.set_live(&live);
         }
     }
-}
-
-fn new_endpoints(list: Vec<propylon_model::Endpoint>) -> Arc<EndpointsHandle> {
-    Arc::new(EndpointsHandle {
-        current: ArcSwap::from_pointee(list),
-    })
 }
 
 fn make_target(

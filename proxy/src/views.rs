@@ -159,14 +159,8 @@ mod tests {
 
     #[test]
     fn an_endpoint_of_two_service_ports_is_one_series() {
-        let endpoint = |address: &str| Endpoint {
-            address: address.parse().unwrap(),
-            pod: None,
-            node: None,
-        };
-        let list = |addresses: &[&str]| Endpoints {
-            endpoints: addresses.iter().map(|address| endpoint(address)).collect(),
-        };
+        let endpoint = |address: &str| Endpoint::new(address.parse().unwrap());
+        let list = |addresses: &[&str]| Endpoints::new(addresses.iter().map(|address| endpoint(address)).collect());
         let mut resources = Resources::default();
         for (name, addresses) in [
             ("shop/cart:80", ["10.0.0.1:8080", "[fd00::1]:8080"].as_slice()),

@@ -5,7 +5,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use crate::{
     certificate::Certificate,
     endpoint::Endpoints,
-    name::{CertificateName, EndpointsName, GroupName, PoolName},
+    l4::{L4Service, Passthrough},
+    name::{CertificateName, EndpointsName, GroupName, L4ServiceName, PoolName},
     pool::Pool,
     resources::Resources,
     route::RouteGroup,
@@ -22,12 +23,18 @@ pub struct Delta {
     pub endpoints: BTreeMap<EndpointsName, Option<Arc<Endpoints>>>,
     /// Changed certificates.
     pub certificates: BTreeMap<CertificateName, Option<Arc<Certificate>>>,
+    /// Changed L4 ports.
+    pub l4: BTreeMap<L4ServiceName, Option<Arc<L4Service>>>,
+    /// Changed hosts of TLS passthrough.
+    pub passthrough: BTreeMap<GroupName, Option<Arc<Passthrough>>>,
 }
 
 impl Delta {
     /// Whether nothing changed.
     pub fn is_empty(&self) -> bool {
-        self.groups.is_empty() && self.pools.is_empty() && self.endpoints.is_empty() && self.certificates.is_empty()
+        let routes = self.groups.is_empty() && self.pools.is_empty();
+        let layer4 = self.l4.is_empty() && self.passthrough.is_empty();
+        routes && layer4 && self.endpoints.is_empty() && self.certificates.is_empty()
     }
 
     /// What turns `old` into `new`. Equal values are left out, whether or not they are the same allocation.
@@ -40,6 +47,8 @@ impl Delta {
             pools: map_between(&old.pools, &new.pools),
             endpoints: map_between(&old.endpoints, &new.endpoints),
             certificates: map_between(&old.certificates, &new.certificates),
+            l4: map_between(&old.l4, &new.l4),
+            passthrough: map_between(&old.passthrough, &new.passthrough),
         }
     }
 }
@@ -51,6 +60,8 @@ impl Resources {
         map_apply(&mut self.pools, &delta.pools);
         map_apply(&mut self.endpoints, &delta.endpoints);
         map_apply(&mut self.certificates, &delta.certificates);
+        map_apply(&mut self.l4, &delta.l4);
+        map_apply(&mut self.passthrough, &delta.passthrough);
     }
 }
 
@@ -84,16 +95,10 @@ mod tests {
 
     fn resources(names: &[(&str, usize)]) -> Resources {
         let endpoints = names.iter().map(|(name, count)| {
-            let endpoint = crate::Endpoint {
-                address: ([10, 0, 0, 1], 80).into(),
-                pod: None,
-                node: None,
-            };
+            let endpoint = crate::Endpoint::new(([10, 0, 0, 1], 80).into());
             (
                 EndpointsName::new(*name),
-                Arc::new(Endpoints {
-                    endpoints: vec![endpoint; *count],
-                }),
+                Arc::new(Endpoints::new(vec![endpoint; *count])),
             )
         });
         Resources {

@@ -7,11 +7,13 @@
 //!
 //! Start from [`Resources`].
 
+pub mod balance;
 pub mod certificate;
 pub mod delta;
 pub mod duration;
 pub mod endpoint;
 pub mod host;
+pub mod l4;
 pub mod name;
 pub mod object;
 pub mod path;
@@ -20,11 +22,16 @@ pub mod report;
 pub mod resources;
 pub mod route;
 
+pub use balance::{
+    Affinity, AffinityCookie, Algorithm, EndpointLimits, HashOn, HealthCheck, PoolPolicy, Probe, RetryOn, RetryPolicy,
+    SameSite,
+};
 pub use certificate::{Certificate, PrivateKeyDer};
 pub use delta::Delta;
-pub use endpoint::{Endpoint, Endpoints};
+pub use endpoint::{Endpoint, Endpoints, ExternalName, TrafficDistribution};
 pub use host::{HostName, HostPattern};
-pub use name::{CertificateName, EndpointsName, GroupName, PoolName};
+pub use l4::{L4Protocol, L4Service, Passthrough, ProxyVersion, TrafficPolicy};
+pub use name::{CertificateName, EndpointsName, GroupName, L4ServiceName, PoolName};
 pub use object::{Kind, ObjectRef};
 pub use path::NormalPath;
 pub use pool::{BackendProtocol, BackendTls, Pool};

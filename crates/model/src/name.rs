@@ -43,8 +43,13 @@ resource_name!(
     PoolName
 );
 resource_name!(
-    /// Names an [`crate::Endpoints`]: `NAMESPACE/SERVICE:PORT`, PORT being the number of the Service port.
+    /// Names an [`crate::Endpoints`]: `NAMESPACE/SERVICE:PORT`, PORT being the number of the Service port, with `/UDP` behind it
+    /// where the port is one of UDP.
     EndpointsName
+);
+resource_name!(
+    /// Names a [`crate::L4Service`]: `NAMESPACE/SERVICE:PORT/PROTOCOL`; of a ConfigMap, `NAMESPACE/CONFIGMAP#PORT/PROTOCOL`.
+    L4ServiceName
 );
 resource_name!(
     /// Names a [`crate::Certificate`]: `NAMESPACE/SECRET`.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::{name::EndpointsName, object::ObjectRef};
+use crate::{balance::PoolPolicy, name::EndpointsName, object::ObjectRef};
 
 /// The protocol towards the endpoints of a pool, from `appProtocol` (KEP-3726) and the port's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -39,4 +39,6 @@ pub struct Pool {
     pub protocol: BackendProtocol,
     /// TLS settings, used where the protocol is a TLS one.
     pub tls: BackendTls,
+    /// How an endpoint is chosen.
+    pub policy: PoolPolicy,
 }

@@ -5,7 +5,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use crate::{
     certificate::Certificate,
     endpoint::Endpoints,
-    name::{CertificateName, EndpointsName, GroupName, PoolName},
+    l4::{L4Service, Passthrough},
+    name::{CertificateName, EndpointsName, GroupName, L4ServiceName, PoolName},
     pool::Pool,
     route::RouteGroup,
 };
@@ -21,4 +22,8 @@ pub struct Resources {
     pub endpoints: BTreeMap<EndpointsName, Arc<Endpoints>>,
     /// The certificates.
     pub certificates: BTreeMap<CertificateName, Arc<Certificate>>,
+    /// The ports of Services that are forwarded as they are.
+    pub l4: BTreeMap<L4ServiceName, Arc<L4Service>>,
+    /// The hosts whose TLS is handed on unopened, by Ingress and host.
+    pub passthrough: BTreeMap<GroupName, Arc<Passthrough>>,
 }

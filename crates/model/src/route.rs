@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use crate::{host::HostPattern, name::PoolName, object::ObjectRef, path::NormalPath};
+use crate::{balance::RetryPolicy, host::HostPattern, name::PoolName, object::ObjectRef, path::NormalPath};
 
 /// How a rule's path is compared with the request's, both in normal form.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -42,7 +42,7 @@ pub enum Action {
     Refuse(Refusal),
 }
 
-/// Timeouts of a rule; all from annotations, the Ingress before the Service.
+/// Timeouts and retries of a rule; all from annotations, the Ingress before the Service.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RoutePolicy {
     /// TCP (and TLS) connect to an endpoint. Default 1 s.
@@ -55,6 +55,8 @@ pub struct RoutePolicy {
     pub request_timeout: Option<Duration>,
     /// Silence on an upgraded connection or a gRPC stream, both directions. Default 1 h.
     pub tunnel_idle_timeout: Duration,
+    /// When the request is sent again.
+    pub retry: RetryPolicy,
 }
 
 impl Default for RoutePolicy {
@@ -65,6 +67,7 @@ impl Default for RoutePolicy {
             response_idle_timeout: Duration::from_mins(1),
             request_timeout: None,
             tunnel_idle_timeout: Duration::from_hours(1),
+            retry: RetryPolicy::default(),
         }
     }
 }

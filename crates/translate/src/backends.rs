@@ -7,8 +7,8 @@ use std::{
 
 use k8s_openapi::api::networking::v1::IngressServiceBackend;
 use propylon_model::{
-    Action, BackendProtocol, BackendTls, Endpoint, Endpoints, EndpointsName, Kind, ObjectRef, Pool, PoolName, Refusal,
-    ReportReason,
+    Action, BackendProtocol, BackendTls, Endpoint, Endpoints, EndpointsName, Kind, ObjectRef, Pool, PoolName,
+    PoolPolicy, Refusal, ReportReason,
 };
 
 use crate::{
@@ -171,6 +171,7 @@ impl<'a> Backends<'a> {
             endpoints: port.endpoints(key),
             protocol,
             tls: tls?,
+            policy: PoolPolicy::default(),
         })
     }
 
@@ -216,13 +217,7 @@ impl<'a> Backends<'a> {
         let name = port.endpoints(key);
         if !self.endpoints.contains_key(&name) {
             let found = match port.mapped {
-                Some(address) => Endpoints {
-                    endpoints: vec![Endpoint {
-                        address,
-                        pod: None,
-                        node: None,
-                    }],
-                },
+                Some(address) => Endpoints::new(vec![Endpoint::new(address)]),
                 None => self.choose(key, port, &name, reports),
             };
             self.endpoints.insert(name.clone(), Arc::new(found));

@@ -144,9 +144,10 @@ fn add_slice(
             .as_ref()
             .filter(|target| target.kind.as_deref() == Some("Pod"));
         let entry = Endpoint {
-            address,
             pod: pod.and_then(|target| target.name.as_deref()).map(Arc::from),
             node: endpoint.node_name.as_deref().map(Arc::from),
+            zone: endpoint.zone.as_deref().map(Arc::from),
+            ..Endpoint::new(address)
         };
         let better = (state, entry);
         found

@@ -85,6 +85,7 @@ impl Settings {
                 _ => default.request_timeout,
             },
             tunnel_idle_timeout: duration(TUNNEL_IDLE_TIMEOUT, default.tunnel_idle_timeout),
+            retry: default.retry,
         }
     }
 }

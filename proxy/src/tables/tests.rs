@@ -3,7 +3,7 @@ use std::sync::Arc;
 use propylon_kit::metrics::RegistryConfig;
 use propylon_model::{
     BackendProtocol, BackendTls, Endpoint, Endpoints, GroupName, HostPattern, Kind, NormalPath, ObjectRef, PathMatch,
-    RoutePolicy, Rule, path::RequestPath,
+    PoolPolicy, RoutePolicy, Rule, path::RequestPath,
 };
 use propylon_routing::Found;
 
@@ -15,11 +15,7 @@ fn resources(service: &str) -> Resources {
     let mut resources = Resources::default();
     let endpoints = EndpointsName::new(format!("default/{service}:80"));
     let pool = PoolName::new(format!("default/{service}:80"));
-    let endpoint = Endpoint {
-        address: ([10, 0, 0, 1], 8080).into(),
-        pod: None,
-        node: None,
-    };
+    let endpoint = Endpoint::new(([10, 0, 0, 1], 8080).into());
     let rule = Rule {
         path: PathMatch::Prefix(NormalPath::parse_rule("/").unwrap()),
         action: Action::Forward(pool.clone()),
@@ -41,11 +37,10 @@ fn resources(service: &str) -> Resources {
         endpoints: endpoints.clone(),
         protocol: BackendProtocol::Http1,
         tls: BackendTls::default(),
+        policy: PoolPolicy::default(),
     };
     resources.pools.insert(pool, Arc::new(spec));
-    let list = Endpoints {
-        endpoints: vec![endpoint],
-    };
+    let list = Endpoints::new(vec![endpoint]);
     resources.endpoints.insert(endpoints, Arc::new(list));
     resources
 }
@@ -64,7 +59,7 @@ fn endpoints_in(tables: &Tables) -> usize {
     match tables.routes.find("", &RequestPath::parse("/").unwrap()) {
         Found::Route(route) => {
             let pool = route.target.pool.as_ref().unwrap();
-            pool.endpoints.current.load().len()
+            pool.endpoints.current.load().endpoints.len()
         }
         other => panic!("{other:?}"),
     }

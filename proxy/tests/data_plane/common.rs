@@ -5,7 +5,7 @@ use std::{net::SocketAddr, sync::Arc};
 use clap::Parser;
 use propylon_model::{
     Action, BackendProtocol, BackendTls, Delta, Endpoint, Endpoints, EndpointsName, GroupName, HostPattern, Kind,
-    NormalPath, ObjectRef, PathMatch, Pool, PoolName, Resources, RouteGroup, RoutePolicy, Rule,
+    NormalPath, ObjectRef, PathMatch, Pool, PoolName, PoolPolicy, Resources, RouteGroup, RoutePolicy, Rule,
 };
 use propylon_proxy::{ProxyHandle, config::DataPlaneArgs};
 
@@ -69,20 +69,14 @@ impl Builder {
             endpoints: name.clone(),
             protocol,
             tls: BackendTls::default(),
+            policy: PoolPolicy::default(),
         };
-        let list = endpoints
-            .iter()
-            .map(|address| Endpoint {
-                address: *address,
-                pod: None,
-                node: None,
-            })
-            .collect();
+        let list = endpoints.iter().map(|address| Endpoint::new(*address)).collect();
         self.0
             .groups
             .insert(GroupName::new(format!("default/{host}/{host}")), Arc::new(group));
         self.0.pools.insert(pool, Arc::new(spec));
-        self.0.endpoints.insert(name, Arc::new(Endpoints { endpoints: list }));
+        self.0.endpoints.insert(name, Arc::new(Endpoints::new(list)));
         self
     }
 

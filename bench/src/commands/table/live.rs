@@ -7,7 +7,7 @@ use anyhow::Result;
 use clap::Parser;
 use propylon_model::{
     Action, BackendProtocol, BackendTls, Delta, Endpoint, Endpoints, EndpointsName, GroupName, HostPattern, Kind,
-    NormalPath, ObjectRef, PathMatch, Pool, PoolName, RouteGroup, RoutePolicy, Rule,
+    NormalPath, ObjectRef, PathMatch, Pool, PoolName, PoolPolicy, RouteGroup, RoutePolicy, Rule,
 };
 use propylon_proxy::ProxyHandle;
 use propylon_proxy::config::DataPlaneArgs;
@@ -158,6 +158,7 @@ fn pool(number: usize) -> Pool {
         endpoints: endpoints_name(number),
         protocol: BackendProtocol::Http1,
         tls: BackendTls::default(),
+        policy: PoolPolicy::default(),
     }
 }
 
@@ -169,15 +170,9 @@ fn list(count: usize, seed: usize) -> Result<Endpoints> {
             u8::try_from(seed % 250)?,
             u8::try_from(index)?,
         ];
-        Ok(Endpoint {
-            address: (host, 8080).into(),
-            pod: None,
-            node: None,
-        })
+        Ok(Endpoint::new((host, 8080).into()))
     };
-    Ok(Endpoints {
-        endpoints: (0..count).map(endpoint).collect::<Result<_>>()?,
-    })
+    Ok(Endpoints::new((0..count).map(endpoint).collect::<Result<_>>()?))
 }
 
 /// The hosts in an order that caches cannot foresee.

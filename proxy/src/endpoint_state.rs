@@ -1,0 +1,135 @@
+//! What the process knows of an endpoint: health, load and history, shared by all workers and by the control side.
+//!
+//! It is kept by address inside the handle of the endpoints, so that no change of the configuration resets it. Relaxed
+//! atomics only: a reader may see a value of a moment ago, which is good enough for balancing. What a worker writes on
+//! every request does not belong here but into its own `LocalEndpoint`, whose sweep publishes it.
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{
+        Arc, LazyLock,
+        atomic::{AtomicU8, AtomicU32, AtomicU64},
+    },
+};
+
+use arc_swap::ArcSwap;
+use propylon_kit::clock::{self, Monotonic};
+use propylon_model::{Endpoint, Endpoints, TrafficDistribution};
+
+/// Milliseconds since the process first asked; one clock for all workers, unlike the coarse clock of each.
+pub(crate) fn process_ms() -> u64 {
+    static BEGAN: LazyLock<Monotonic> = LazyLock::new(clock::now);
+    crate::config::millis(BEGAN.elapsed())
+}
+
+/// The verdict of active health checks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum CheckVerdict {
+    /// Not checked, or not often enough yet: may be used.
+    Unknown = 0,
+    /// Healthy.
+    Healthy = 1,
+    /// Unhealthy: used only where nothing else is left.
+    Unhealthy = 2,
+}
+
+/// The shared state of one endpoint.
+#[derive(Debug)]
+pub(crate) struct EndpointState {
+    /// When the endpoint first appeared, for slow start; the first list of a handle counts as warm.
+    pub(crate) born: Option<Monotonic>,
+    /// Requests (L4: connections and sessions) in flight from all workers; kept only where a limit needs it.
+    pub(crate) active: AtomicU32,
+    /// Connections from all workers; kept only where a limit needs it.
+    pub(crate) connections: AtomicU32,
+    /// [`CheckVerdict`] as a number.
+    pub(crate) check: AtomicU8,
+    /// Until when it is left out, in milliseconds of [`process_ms`]; 0: it is not.
+    pub(crate) ejected_until_ms: AtomicU64,
+    /// How often it was left out without a longer good time in between; makes the next time longer.
+    pub(crate) ejections: AtomicU32,
+    /// How often it was left out in all.
+    pub(crate) ejections_total: AtomicU64,
+    /// Failures in a row.
+    pub(crate) failures_in_a_row: AtomicU32,
+    /// Requests that ended, published by the sweeps.
+    pub(crate) requests_total: AtomicU64,
+    /// Requests that failed at the endpoint (no response, or 5xx), published by the sweeps.
+    pub(crate) failures_total: AtomicU64,
+    /// Moving average of the time to the first byte in microseconds, published by the sweeps; 0: none yet.
+    pub(crate) latency_us: AtomicU64,
+    /// Requests in flight, published by the sweeps as differences; for views, not for limits.
+    pub(crate) shown_active: AtomicU32,
+}
+
+impl EndpointState {
+    /// An endpoint of which nothing is known; `born`: when it joined others that were there before.
+    pub(crate) const fn new(born: Option<Monotonic>) -> Self {
+        Self {
+            born,
+            active: AtomicU32::new(0),
+            connections: AtomicU32::new(0),
+            check: AtomicU8::new(CheckVerdict::Unknown as u8),
+            ejected_until_ms: AtomicU64::new(0),
+            ejections: AtomicU32::new(0),
+            ejections_total: AtomicU64::new(0),
+            failures_in_a_row: AtomicU32::new(0),
+            requests_total: AtomicU64::new(0),
+            failures_total: AtomicU64::new(0),
+            latency_us: AtomicU64::new(0),
+            shown_active: AtomicU32::new(0),
+        }
+    }
+}
+
+/// An endpoint of the configuration with what is known of it.
+#[derive(Clone, Debug)]
+pub(crate) struct LiveEndpoint {
+    pub(crate) spec: Endpoint,
+    pub(crate) state: Arc<EndpointState>,
+}
+
+/// The endpoints of a moment; never changes.
+#[derive(Debug, Default)]
+pub(crate) struct EndpointList {
+    pub(crate) endpoints: Vec<LiveEndpoint>,
+    pub(crate) distribution: TrafficDistribution,
+}
+
+/// The endpoints of one Service port: a stable handle around a swapped list.
+#[derive(Debug, Default)]
+pub(crate) struct EndpointsHandle {
+    pub(crate) current: ArcSwap<EndpointList>,
+}
+
+impl EndpointsHandle {
+    /// A handle of a first list.
+    pub(crate) fn new(endpoints: &Endpoints) -> Self {
+        let handle = Self::default();
+        handle.replace(&endpoints.endpoints, endpoints.distribution);
+        handle
+    }
+
+    /// Swaps the list; endpoints that stay keep their state. Only ever called from the control side.
+    pub(crate) fn replace(&self, endpoints: &[Endpoint], distribution: TrafficDistribution) {
+        let before = self.current.load();
+        let born = (!before.endpoints.is_empty()).then(clock::now);
+        let known: HashMap<SocketAddr, &Arc<EndpointState>> = before
+            .endpoints
+            .iter()
+            .map(|live| (live.spec.address, &live.state))
+            .collect();
+        let endpoints = endpoints.iter().map(|spec| LiveEndpoint {
+            spec: spec.clone(),
+            state: known
+                .get(&spec.address)
+                .map_or_else(|| Arc::new(EndpointState::new(born)), |state| Arc::clone(state)),
+        });
+        self.current.store(Arc::new(EndpointList {
+            endpoints: endpoints.collect(),
+            distribution,
+        }));
+    }
+}
