@@ -1,7 +1,9 @@
 //! The request spine: normalise, route, filters, forward. Each stage is a plain function; an error of any of them becomes
 //! a response in exactly one place.
 
+mod circumstances;
 mod forward;
+mod head;
 mod normalise;
 mod retry;
 mod upgrade;
@@ -20,12 +22,15 @@ use hyper::{body::Incoming, upgrade::OnUpgrade};
 use propylon_model::{Action, Refusal};
 use propylon_routing::{Found, Route};
 
-pub(crate) use self::forward::RETRY_REASONS;
-use self::normalise::{Normalised, normalise};
+pub(crate) use self::{
+    circumstances::Circumstances,
+    forward::RETRY_REASONS,
+    normalise::{Normalised, normalise},
+    upgrade::Asked,
+};
 use crate::{
     body::ResponseBody,
     connection_state::ConnectionState,
-    edge::Scheme,
     exchange::{Exchange, ExchangeGuard, Matched},
     reason::Reason,
     respond::{self, ProxyError, respond},
@@ -84,10 +89,12 @@ async fn stages(
     incoming: Incoming,
     upgrade: Option<OnUpgrade>,
 ) -> Answer {
-    let request = match normalise(exchange) {
+    let circumstances = Circumstances::of(exchange);
+    let request = match normalise(&circumstances) {
         Ok(request) => request,
         Err(error) => return Err((error, guard)),
     };
+    normalise::note(exchange, &request);
     // The tables are pinned once, for the whole request.
     let tables = exchange.worker.tables();
     let route = match tables.routes.find(request.host(), &request.path) {
@@ -95,13 +102,14 @@ async fn stages(
         other => return Err((not_found(&other), guard)),
     };
     note_match(exchange, route);
-    if let Err(error) = filters(exchange, route, &request) {
+    if let Err(error) = filters(&circumstances, route, &request) {
         return Err((error, guard));
     }
-    forward::forward(exchange, guard, (route, &request), (incoming, upgrade)).await
+    forward::forward(exchange, guard, (&circumstances, route, &request), (incoming, upgrade)).await
 }
 
-fn not_found(found: &Found<'_, Target>) -> ProxyError {
+/// The answer where no route was found.
+pub(crate) fn not_found(found: &Found<'_, Target>) -> ProxyError {
     match found {
         Found::NoHost => ProxyError::new(Reason::RouteNotFoundHost, "no Ingress has a rule for this host"),
         Found::Ambiguous => ProxyError::new(
@@ -127,13 +135,39 @@ fn note_match(exchange: &Exchange, route: &Route<Target>) {
 }
 
 /// What is answered without an endpoint.
-fn filters(exchange: &Exchange, route: &Route<Target>, request: &Normalised<'_>) -> Result<(), ProxyError> {
-    if route.redirect_https && !request.is_https() && !request.path.normal().starts_with(ACME) {
-        return Err(redirect(exchange, request));
+fn filters(of: &Circumstances<'_>, route: &Route<Target>, request: &Normalised<'_>) -> Result<(), ProxyError> {
+    redirect_https(of, route, request)?;
+    max_forwards(request)?;
+    refusal(route)
+}
+
+/// Answers plain HTTP with 308 to HTTPS, where the route wants it.
+pub(crate) fn redirect_https(
+    of: &Circumstances<'_>,
+    route: &Route<Target>,
+    request: &Normalised<'_>,
+) -> Result<(), ProxyError> {
+    if route.redirect_https && !request.is_https() && !is_acme(request) {
+        return Err(redirect(of, request));
     }
-    if request.max_forwards == Some(0) {
-        return Err(ProxyError::new(Reason::MaxForwards, "answered by the proxy"));
+    Ok(())
+}
+
+/// HTTP-01 challenges are never redirected (RFC 8555 8.3).
+pub(crate) fn is_acme(request: &Normalised<'_>) -> bool {
+    request.path.normal().starts_with(ACME)
+}
+
+/// Answers OPTIONS with `Max-Forwards: 0` (RFC 9110 7.6.2).
+pub(crate) fn max_forwards(request: &Normalised<'_>) -> Result<(), ProxyError> {
+    match request.max_forwards {
+        Some(0) => Err(ProxyError::new(Reason::MaxForwards, "answered by the proxy")),
+        _ => Ok(()),
     }
+}
+
+/// Answers 503 where the route has no backend to go to.
+pub(crate) fn refusal(route: &Route<Target>) -> Result<(), ProxyError> {
     match &route.action {
         Action::Forward(_) => Ok(()),
         Action::Refuse(Refusal::BackendNotFound) => {
@@ -151,15 +185,10 @@ fn filters(exchange: &Exchange, route: &Route<Target>, request: &Normalised<'_>)
 }
 
 /// 308 to the same host, path and query over HTTPS.
-fn redirect(exchange: &Exchange, request: &Normalised<'_>) -> ProxyError {
-    let port = exchange
-        .worker
-        .shared
-        .https_public_port
-        .load(std::sync::atomic::Ordering::Relaxed);
+fn redirect(of: &Circumstances<'_>, request: &Normalised<'_>) -> ProxyError {
     let host = match request.host() {
         // HTTP/1.0 without Host: the address that the client connected to is all there is.
-        "" => exchange.connection.local.ip().to_string(),
+        "" => of.local.ip().to_string(),
         host => host.to_owned(),
     };
     let host = if host.contains(':') && !host.starts_with('[') {
@@ -168,7 +197,7 @@ fn redirect(exchange: &Exchange, request: &Normalised<'_>) -> ProxyError {
         host
     };
     let target = request.target();
-    let location = match port {
+    let location = match of.https_public_port {
         443 | 0 => format!("https://{host}{target}"),
         port => format!("https://{host}:{port}{target}"),
     };
@@ -177,14 +206,5 @@ fn redirect(exchange: &Exchange, request: &Normalised<'_>) -> ProxyError {
     error
 }
 
-/// The scheme of a connection.
-fn scheme(connection: &ConnectionState) -> Scheme {
-    if connection.is_https() {
-        Scheme::Https
-    } else {
-        Scheme::Http
-    }
-}
-
-/// HTTP-01 challenges are never redirected (RFC 8555 8.3).
+/// Where HTTP-01 challenges are asked for.
 const ACME: &str = "/.well-known/acme-challenge/";

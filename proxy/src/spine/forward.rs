@@ -2,14 +2,15 @@
 
 use std::{net::SocketAddr, pin::pin, rc::Rc};
 
-use http::{HeaderName, HeaderValue, Method, Response, header};
+use http::Response;
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 use propylon_kit::clock;
 use propylon_model::BackendProtocol;
 use propylon_routing::Route;
 
 use super::{
-    Answer,
+    Answer, Circumstances,
+    head::{ExtraFields, HeadParts, body_length, request_head},
     normalise::Normalised,
     retry::{Failure, may_repeat, reason_of},
     upgrade,
@@ -23,15 +24,14 @@ use crate::{
     reason::Reason,
     respond::ProxyError,
     tables::Target,
-    upstream::{self, BodyLength, Connection, Home, PeerTrust, RequestHead, SendError, Transport},
-    worker::Worker,
+    upstream::{self, Connection, Home, RequestHead, SendError, Transport},
 };
 
 /// Sends the request to an endpoint of the route's pool and gives its answer.
 pub(super) async fn forward(
     exchange: &Rc<Exchange>,
     guard: ExchangeGuard,
-    (route, request): (&Route<Target>, &Normalised<'_>),
+    (of, route, request): (&Circumstances<'_>, &Route<Target>, &Normalised<'_>),
     (incoming, on_upgrade): (Incoming, Option<OnUpgrade>),
 ) -> Answer {
     let Some(handle) = &route.target.pool else {
@@ -48,39 +48,19 @@ pub(super) async fn forward(
     if let Some(total) = route.policy.request_timeout {
         exchange.watch.arm_total(exchange.in_ms(crate::config::millis(total)));
     }
-    let asked = upgrade::Asked::of(exchange, request, on_upgrade.is_some());
+    let nonce = on_upgrade.is_some().then(|| exchange.worker.random_u128());
+    let asked = upgrade::Asked::of(of.parts, request, nonce);
     let (mut scratch, mut hops) = (Scratch::default(), itoa::Buffer::new());
-    let forwarded = request.forwarded.list(&mut scratch);
-    let mut extra = ExtraFields::new(&forwarded);
-    if exchange.worker.via() {
-        extra.push(&header::VIA, b"1.1 propylon");
-    }
-    if let Some(left @ 1..) = request.max_forwards {
-        extra.push(&header::MAX_FORWARDS, hops.format(left - 1).as_bytes());
-    }
-    let target = request.target();
-    let key = asked.websocket_key();
-    let head = RequestHead {
-        method: asked.method(&exchange.parts.method),
+    let extra = ExtraFields::new(of, request, &mut scratch, &mut hops);
+    let (target, websocket_key) = (request.target(), asked.websocket_key());
+    let made = HeadParts {
+        asked: &asked,
+        body: body_length(&incoming, request),
+        extra: &extra,
         target: &target,
-        authority: request.authority().as_bytes(),
-        headers: &exchange.parts.headers,
-        peer: if exchange.connection.peer.is_trusted() {
-            PeerTrust::Trusted
-        } else {
-            PeerTrust::Untrusted
-        },
-        body: if asked.is_extended_connect() {
-            BodyLength::None
-        } else {
-            body_length(&incoming, request)
-        },
-        te_trailers: request.facts.te_trailers,
-        expect_continue: request.facts.expect_continue,
-        upgrade: asked.field(),
-        websocket_key: key.as_deref(),
-        extra: extra.fields(),
+        websocket_key: websocket_key.as_deref(),
     };
+    let head = request_head(of, request, &made);
     let pool = exchange.worker.local_pool(handle);
     let attempts = Attempts {
         exchange,
@@ -101,18 +81,6 @@ pub(super) async fn forward(
         Ok(upstream::Answer::Response(response)) => Ok(answer(response, &spans, guard)),
         Ok(upstream::Answer::Upgraded(upgraded)) => Ok(upgrade::accept(*upgraded, &spans, guard, on_upgrade)),
         Err(error) => Err((error, guard)),
-    }
-}
-
-fn body_length(incoming: &Incoming, request: &Normalised<'_>) -> BodyLength {
-    use http_body::Body as _;
-    match (incoming.is_end_stream(), request.facts.content_length) {
-        (true, Some(_)) => BodyLength::Exact(0),
-        (true, None) => BodyLength::None,
-        (false, _) => incoming
-            .size_hint()
-            .exact()
-            .map_or(BodyLength::Unknown, BodyLength::Exact),
     }
 }
 
@@ -313,13 +281,6 @@ impl Attempts<'_> {
     }
 }
 
-impl Worker {
-    /// Whether requests get a `Via` field.
-    fn via(&self) -> bool {
-        self.shared.config.via == crate::config::Switch::On
-    }
-}
-
 /// Whether an exchange failed because the client went away in the middle of its body.
 fn client_left(source: Option<&upstream::BoxError>) -> bool {
     source
@@ -327,36 +288,6 @@ fn client_left(source: Option<&upstream::BoxError>) -> bool {
         .is_some_and(|error| {
             error.is_incomplete_message() || error.is_canceled() || error.is_closed() || error.is_body_write_aborted()
         })
-}
-
-/// The fields that we add: those that speak of the client, `Via` and `Max-Forwards`.
-struct ExtraFields<'a> {
-    fields: [(&'static HeaderName, &'a [u8]); 8],
-    count: usize,
-}
-
-impl<'a> ExtraFields<'a> {
-    fn new(forwarded: &[(&'static HeaderName, &'a [u8])]) -> Self {
-        let mut extra = Self {
-            fields: [(&header::VIA, b"".as_slice()); 8],
-            count: 0,
-        };
-        for (name, value) in forwarded {
-            extra.push(name, value);
-        }
-        extra
-    }
-
-    fn push(&mut self, name: &'static HeaderName, value: &'a [u8]) {
-        if let Some(field) = self.fields.get_mut(self.count) {
-            *field = (name, value);
-            self.count += 1;
-        }
-    }
-
-    fn fields(&self) -> &[(&'static HeaderName, &'a [u8])] {
-        self.fields.get(..self.count).unwrap_or_default()
-    }
 }
 
 /// Attempts after the first.
@@ -367,8 +298,3 @@ pub(crate) const CONNECT_FAILURE: usize = 0;
 pub(crate) const RESET: usize = 1;
 /// The retry reasons, as metrics name them.
 pub(crate) const RETRY_REASONS: &[&str] = &["connect-failure", "reset"];
-
-/// GET, for the extended CONNECT that becomes an upgrade.
-pub(super) static GET: Method = Method::GET;
-/// The protocol of WebSocket upgrades.
-pub(super) static WEBSOCKET: HeaderValue = HeaderValue::from_static("websocket");

@@ -5,11 +5,11 @@ use std::borrow::Cow;
 use http::{Method, Version};
 use propylon_model::path::RequestPath;
 
-use super::scheme;
+use super::Circumstances;
 use crate::{
     edge::{
-        Facts, FieldFault, ForwardedFields, Head, Limits, RequestFault, RequestTarget, TargetForm,
-        client_address::Seen, fields, request_target,
+        Facts, FieldFault, ForwardedFields, Head, RequestFault, RequestTarget, TargetForm, client_address::Seen,
+        fields, request_target,
     },
     exchange::Exchange,
     reason::Reason,
@@ -17,34 +17,34 @@ use crate::{
 };
 
 /// A request as routing and forwarding see it.
-pub(super) struct Normalised<'a> {
-    pub(super) facts: Facts,
+pub(crate) struct Normalised<'a> {
+    pub(crate) facts: Facts,
     target: RequestTarget<'a>,
-    pub(super) path: RequestPath<'a>,
+    pub(crate) path: RequestPath<'a>,
     query: Option<&'a str>,
-    pub(super) forwarded: ForwardedFields<'a>,
+    pub(crate) forwarded: ForwardedFields<'a>,
     /// `Max-Forwards` of OPTIONS.
-    pub(super) max_forwards: Option<u64>,
+    pub(crate) max_forwards: Option<u64>,
 }
 
 impl<'a> Normalised<'a> {
     /// The canonical host, empty where the request names none.
-    pub(super) fn host(&self) -> &str {
+    pub(crate) fn host(&self) -> &str {
         self.target.host.canonical()
     }
 
     /// The host as the client wrote it.
-    pub(super) fn authority(&self) -> &'a str {
+    pub(crate) fn authority(&self) -> &'a str {
         self.target.host.text()
     }
 
     /// Whether the client's own connection is HTTPS, as far as we may believe.
-    pub(super) fn is_https(&self) -> bool {
+    pub(crate) fn is_https(&self) -> bool {
         self.forwarded.is_https()
     }
 
     /// The request target for the backend: dot segments removed, otherwise the client's bytes.
-    pub(super) fn target(&self) -> Cow<'_, str> {
+    pub(crate) fn target(&self) -> Cow<'_, str> {
         match (self.target.form, self.query) {
             (TargetForm::Asterisk, _) => Cow::Borrowed("*"),
             (_, None) => Cow::Borrowed(self.path.forward()),
@@ -61,13 +61,13 @@ impl<'a> Normalised<'a> {
 }
 
 /// Reads the head.
-pub(super) fn normalise(exchange: &Exchange) -> Result<Normalised<'_>, ProxyError> {
-    let (parts, connection, shared) = (&exchange.parts, &exchange.connection, &exchange.worker.shared);
+pub(crate) fn normalise<'a>(of: &Circumstances<'a>) -> Result<Normalised<'a>, ProxyError> {
+    let parts = of.parts;
     let head = Head::of_parts(parts);
-    let facts = fields::check(&head, &limits(exchange)).map_err(of_field_fault)?;
-    refuse_method(exchange)?;
-    let target = request_target::of_request(&head, scheme(connection)).map_err(of_request_fault)?;
-    if is_misdirected(exchange, target.host.canonical()) {
+    let facts = fields::check(&head, &of.limits).map_err(of_field_fault)?;
+    refuse_method(parts)?;
+    let target = request_target::of_request(&head, of.scheme).map_err(of_request_fault)?;
+    if is_misdirected(of, target.host.canonical()) {
         return Err(ProxyError::new(
             Reason::Misdirected,
             "this connection was opened for a host with another certificate",
@@ -83,13 +83,12 @@ pub(super) fn normalise(exchange: &Exchange) -> Result<Normalised<'_>, ProxyErro
     let path = RequestPath::parse(path)
         .map_err(|_| ProxyError::new(Reason::PathInvalid, "the path is malformed or hides a dot segment"))?;
     let seen = Seen {
-        scheme: scheme(connection),
+        scheme: of.scheme,
         host: target.host.text(),
-        port: target.host.port().unwrap_or_else(|| connection.local.port()),
-        random: exchange.request_id,
+        port: target.host.port().unwrap_or_else(|| of.local.port()),
+        random: of.random,
     };
-    let forwarded = ForwardedFields::new(&connection.peer, &shared.trusted, &parts.headers, &seen);
-    note(exchange, &facts, &forwarded);
+    let forwarded = ForwardedFields::new(of.peer, of.trusted, &parts.headers, &seen);
     let max_forwards = if facts.max_forwards && parts.method == Method::OPTIONS {
         max_forwards(parts)
     } else {
@@ -107,17 +106,16 @@ pub(super) fn normalise(exchange: &Exchange) -> Result<Normalised<'_>, ProxyErro
 
 /// Whether the host has another certificate than the connection was opened with (RFC 9110 7.4); the table is only looked
 /// at where the host is not the server name.
-fn is_misdirected(exchange: &Exchange, host: &str) -> bool {
-    match &exchange.connection.tls {
-        Some(tls) if tls.sni.as_deref() != Some(host) => {
-            exchange.worker.shared.live.certificates.load().misdirected(tls, host)
-        }
+fn is_misdirected(of: &Circumstances<'_>, host: &str) -> bool {
+    match of.tls {
+        Some(tls) if tls.sni.as_deref() != Some(host) => of.certificates.load().misdirected(tls, host),
         _ => false,
     }
 }
 
 /// Leaves behind what the access log will say.
-fn note(exchange: &Exchange, facts: &Facts, forwarded: &ForwardedFields<'_>) {
+pub(super) fn note(exchange: &Exchange, request: &Normalised<'_>) {
+    let (facts, forwarded) = (&request.facts, &request.forwarded);
     exchange.client.set(Some(forwarded.client));
     // Field overhead is counted as 32 bytes; on the wire it is four.
     let fields = facts.field_bytes.saturating_sub(facts.field_count * 28);
@@ -138,18 +136,8 @@ fn note(exchange: &Exchange, facts: &Facts, forwarded: &ForwardedFields<'_>) {
     }
 }
 
-fn limits(exchange: &Exchange) -> Limits {
-    let limits = &exchange.worker.shared.config.limits;
-    Limits {
-        max_headers: limits.max_headers as usize,
-        max_header_bytes: limits.max_header_bytes as usize,
-        max_uri_bytes: limits.max_uri_bytes as usize,
-    }
-}
-
 /// TRACE would reflect credentials, CONNECT would make us a tunnel; extended CONNECT (RFC 8441) is a WebSocket.
-fn refuse_method(exchange: &Exchange) -> Result<(), ProxyError> {
-    let parts = &exchange.parts;
+fn refuse_method(parts: &http::request::Parts) -> Result<(), ProxyError> {
     match parts.method {
         Method::TRACE => Err(ProxyError::new(Reason::TraceNotAllowed, "TRACE is not served")),
         Method::CONNECT => {

@@ -1,23 +1,20 @@
 //! Upgrades: `Upgrade` of HTTP/1.1 (RFC 9110 7.8) passed through, and WebSocket over HTTP/2 (RFC 8441) translated to one.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use http::{HeaderValue, Method, Response, StatusCode, header};
+use http::{HeaderValue, Method, Response, StatusCode, header, request::Parts};
 use hyper::upgrade::OnUpgrade;
 
-use super::{
-    forward::{GET, WEBSOCKET},
-    normalise::Normalised,
-};
+use super::normalise::Normalised;
 use crate::{
     body::{ResponseBody, Spans},
     edge::fields::Upgrade,
-    exchange::{Exchange, ExchangeGuard},
+    exchange::ExchangeGuard,
     tunnel::{self, PendingTunnel},
     upstream::Upgraded,
 };
 
 /// What the client asks to switch to.
-pub(super) enum Asked<'a> {
+pub(crate) enum Asked<'a> {
     /// WebSocket by extended CONNECT; the nonce is ours.
     ExtendedConnect { nonce: u128 },
     /// Nothing.
@@ -27,36 +24,33 @@ pub(super) enum Asked<'a> {
 }
 
 impl<'a> Asked<'a> {
-    pub(super) fn of(exchange: &'a Exchange, request: &Normalised<'_>, extended_connect: bool) -> Self {
-        if extended_connect {
-            return Self::ExtendedConnect {
-                nonce: exchange.worker.random_u128(),
-            };
+    /// What a request asks for; `nonce` is there where it is an extended CONNECT.
+    pub(crate) fn of(parts: &'a Parts, request: &Normalised<'_>, nonce: Option<u128>) -> Self {
+        if let Some(nonce) = nonce {
+            return Self::ExtendedConnect { nonce };
         }
         // An upgrade to h2c is never passed on: it would open a path around every rule.
         match request.facts.upgrade {
-            Some(Upgrade::WebSocket | Upgrade::Other) => exchange
-                .parts
-                .headers
-                .get(header::UPGRADE)
-                .map_or(Self::No, Self::Upgrade),
+            Some(Upgrade::WebSocket | Upgrade::Other) => {
+                parts.headers.get(header::UPGRADE).map_or(Self::No, Self::Upgrade)
+            }
             Some(Upgrade::H2c) | None => Self::No,
         }
     }
 
-    pub(super) fn is_some(&self) -> bool {
+    pub(crate) fn is_some(&self) -> bool {
         !matches!(self, Self::No)
     }
 
-    pub(super) fn is_extended_connect(&self) -> bool {
+    pub(crate) fn is_extended_connect(&self) -> bool {
         matches!(self, Self::ExtendedConnect { .. })
     }
 
-    pub(super) fn method(&self, method: &'a Method) -> &'a Method {
+    pub(crate) fn method(&self, method: &'a Method) -> &'a Method {
         if self.is_extended_connect() { &GET } else { method }
     }
 
-    pub(super) fn field(&self) -> Option<&'a HeaderValue> {
+    pub(crate) fn field(&self) -> Option<&'a HeaderValue> {
         match self {
             Self::ExtendedConnect { .. } => Some(&WEBSOCKET),
             Self::No => None,
@@ -65,7 +59,7 @@ impl<'a> Asked<'a> {
     }
 
     /// `Sec-WebSocket-Key`: 16 random bytes in base64 (RFC 6455 4.1).
-    pub(super) fn websocket_key(&self) -> Option<String> {
+    pub(crate) fn websocket_key(&self) -> Option<String> {
         match self {
             Self::ExtendedConnect { nonce } => Some(STANDARD.encode(nonce.to_be_bytes())),
             _ => None,
@@ -105,3 +99,8 @@ pub(super) fn accept(
     exchange.status.set(answer.status().as_u16());
     answer
 }
+
+/// GET, for the extended CONNECT that becomes an upgrade.
+static GET: Method = Method::GET;
+/// The protocol of WebSocket upgrades.
+static WEBSOCKET: HeaderValue = HeaderValue::from_static("websocket");
