@@ -27,8 +27,8 @@ impl Severity {
 }
 
 macro_rules! report_reasons {
-    ($($(#[doc = $doc:literal])+ $variant:ident = $severity:ident,)+) => {
-        /// Why there is a report: the reason of the Event on a cluster. Each has one severity.
+    ($($(#[doc = $doc:literal])+ $variant:ident = $code:ident $severity:ident,)+) => {
+        /// Why there is a report: the reason of the Event on a cluster. Each has one severity, and one code for good.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum ReportReason {
             $($(#[doc = $doc])+ $variant,)+
@@ -43,65 +43,85 @@ macro_rules! report_reasons {
                 match self { $(Self::$variant => stringify!($variant),)+ }
             }
 
+            /// The code, `PRP` and four digits: fixed for all time, and the name of the page in
+            /// `docs/reference/problems` that explains it.
+            pub const fn code(self) -> &'static str {
+                match self { $(Self::$variant => stringify!($code),)+ }
+            }
+
             /// The severity of every report with this reason.
             pub const fn severity(self) -> Severity {
                 match self { $(Self::$variant => Severity::$severity,)+ }
             }
         }
+
+        /// Two reasons with one code do not compile.
+        #[expect(dead_code, reason = "it is there for its names to differ")]
+        enum EachCodeOnce {
+            $($code,)+
+        }
     };
 }
 
+// One entry for each reason: `Reason = CODE Severity`. How to add one:
+//
+// 1. Give it the code after the highest one here and in `RETIRED`, wherever in the list it stands: below PRP0100 where the
+//    compile reports it, above where only `propylon lint` does. A code is for all time: never renumber, never use one
+//    again (a reason that goes leaves its code in `RETIRED`).
+// 2. Add the pair to `codes_are_for_all_time` below.
+// 3. Write docs/reference/problems/CODE.md (copy a page; `cargo xtask docs` fills in the head). Its example must bring the
+//    report about and its mended form must not: a test lints both.
 report_reasons! {
     /// An annotation's value does not parse; the last good value, else the default, stays in force.
-    AnnotationInvalid = Error,
+    AnnotationInvalid = PRP0001 Error,
     /// A name under `propylon.dev/` that Propylon does not know; the report suggests the nearest.
-    AnnotationUnknown = Warning,
+    AnnotationUnknown = PRP0002 Warning,
     /// An annotation that has no effect: one of ingress-nginx or of a later version, or one that does not fit its object.
-    AnnotationUnsupported = Warning,
+    AnnotationUnsupported = PRP0003 Warning,
     /// The Service has no port of that name or number; the path answers 503.
-    BackendPortNotFound = Warning,
+    BackendPortNotFound = PRP0004 Warning,
     /// `appProtocol` names a protocol that Propylon does not know; HTTP/1.1 is spoken.
-    AppProtocolUnknown = Warning,
+    AppProtocolUnknown = PRP0005 Warning,
     /// `backend.resource` is not supported; the path is left out and the rest of the Ingress works.
-    BackendResourceUnsupported = Error,
+    BackendResourceUnsupported = PRP0006 Error,
     /// The Service does not exist; the path answers 503.
-    BackendServiceNotFound = Warning,
+    BackendServiceNotFound = PRP0007 Warning,
     /// A TLS backend whose certificate is not verified.
-    BackendTLSUnverified = Notice,
+    BackendTLSUnverified = PRP0008 Notice,
     /// The Ingress belongs to a class that is not ours; it is not served.
-    ClassNotOurs = Notice,
+    ClassNotOurs = PRP0009 Notice,
     /// The leaf certificate is past its end; it is served because the host has no other.
-    CertificateExpired = Warning,
+    CertificateExpired = PRP0010 Warning,
     /// The leaf certificate ends within 21 days.
-    CertificateExpiring = Warning,
+    CertificateExpiring = PRP0011 Warning,
     /// The leaf certificate's validity has not begun; it is served because the host has no other.
-    CertificateNotYetValid = Warning,
+    CertificateNotYetValid = PRP0012 Warning,
     /// The host has no usable certificate of its own; the default one is served.
-    DefaultCertificateServed = Warning,
+    DefaultCertificateServed = PRP0013 Warning,
     /// The same object stands in two places; the first path in order wins.
-    DuplicateObject = Error,
+    DuplicateObject = PRP0014 Error,
     /// An endpoint's address is of a range that requests must not be sent to (loopback, link-local); it is left out.
-    EndpointDenied = Warning,
+    EndpointDenied = PRP0015 Warning,
     /// A Service of type `ExternalName` is not supported yet; the path answers 503.
-    ExternalNameUnsupported = Error,
+    ExternalNameUnsupported = PRP0016 Error,
     /// The object, or the file, does not parse; what it last gave stays in force.
-    InvalidManifest = Error,
+    InvalidManifest = PRP0017 Error,
     /// The API server would refuse the object; what it last gave stays in force.
-    InvalidObject = Error,
+    InvalidObject = PRP0018 Error,
     /// The Service has no endpoint that can serve; its paths answer 503.
-    NoReadyEndpoints = Warning,
+    NoReadyEndpoints = PRP0019 Warning,
     /// Another object has the same host, path and path type and is older; it wins.
-    RouteConflict = Warning,
+    RouteConflict = PRP0020 Warning,
     /// The Ingress restricts access in a way that is not supported yet; it answers 503 rather than be served open.
-    RestrictionUnsupported = Error,
+    RestrictionUnsupported = PRP0021 Error,
     /// The host belongs to another namespace (the oldest Ingress that names it); this certificate is not used for it.
-    TLSHostDenied = Warning,
+    TLSHostDenied = PRP0022 Warning,
     /// The certificate does not cover a host that it is given for.
-    TLSHostMismatch = Warning,
+    TLSHostMismatch = PRP0023 Warning,
     /// The Secret holds no usable certificate and key; the last good one, else the default, is served.
-    TLSSecretInvalid = Error,
+    TLSSecretInvalid = PRP0024 Error,
     /// The Secret does not exist; the default certificate is served, which is self-signed where no flag names one.
-    TLSSecretNotFound = Notice,
+    TLSSecretNotFound = PRP0025 Notice,
 }
 
 /// One thing to say about one object.
@@ -142,5 +162,64 @@ impl fmt::Display for Report {
             self.reason.as_str(),
             self.message
         )
+    }
+}
+
+/// Codes of reasons that are no more: not to be used again.
+#[cfg(test)]
+const RETIRED: &[&str] = &[];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// Scripts and suppressions name codes: what stands here stays as it is. New pairs go to the end.
+    #[test]
+    fn codes_are_for_all_time() {
+        let given = [
+            ("PRP0001", "AnnotationInvalid"),
+            ("PRP0002", "AnnotationUnknown"),
+            ("PRP0003", "AnnotationUnsupported"),
+            ("PRP0004", "BackendPortNotFound"),
+            ("PRP0005", "AppProtocolUnknown"),
+            ("PRP0006", "BackendResourceUnsupported"),
+            ("PRP0007", "BackendServiceNotFound"),
+            ("PRP0008", "BackendTLSUnverified"),
+            ("PRP0009", "ClassNotOurs"),
+            ("PRP0010", "CertificateExpired"),
+            ("PRP0011", "CertificateExpiring"),
+            ("PRP0012", "CertificateNotYetValid"),
+            ("PRP0013", "DefaultCertificateServed"),
+            ("PRP0014", "DuplicateObject"),
+            ("PRP0015", "EndpointDenied"),
+            ("PRP0016", "ExternalNameUnsupported"),
+            ("PRP0017", "InvalidManifest"),
+            ("PRP0018", "InvalidObject"),
+            ("PRP0019", "NoReadyEndpoints"),
+            ("PRP0020", "RouteConflict"),
+            ("PRP0021", "RestrictionUnsupported"),
+            ("PRP0022", "TLSHostDenied"),
+            ("PRP0023", "TLSHostMismatch"),
+            ("PRP0024", "TLSSecretInvalid"),
+            ("PRP0025", "TLSSecretNotFound"),
+        ];
+        let now: BTreeSet<_> = ReportReason::ALL
+            .iter()
+            .map(|(reason, _)| (reason.code(), reason.as_str()))
+            .collect();
+        assert_eq!(now, BTreeSet::from(given));
+    }
+
+    #[test]
+    fn codes_are_unique_and_of_one_form() {
+        let codes: BTreeSet<_> = ReportReason::ALL.iter().map(|(reason, _)| reason.code()).collect();
+        assert_eq!(codes.len(), ReportReason::ALL.len());
+        for code in codes {
+            let digits = code.strip_prefix("PRP").unwrap();
+            assert!(digits.len() == 4 && digits.parse::<u16>().unwrap() > 0, "{code}");
+            assert!(!RETIRED.contains(&code), "{code} was used before");
+        }
     }
 }

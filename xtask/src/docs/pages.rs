@@ -74,15 +74,17 @@ pub(super) fn reasons() -> String {
 pub(super) fn reports() -> String {
     let intro = "What Propylon says about an object of yours: printed with `--manifests` \
                  (`warning default/web Ingress: BackendServiceNotFound: ...`), an Event on a cluster. With `--once` a \
-                 report of severity `error` makes the exit code 1. No report stops anything else from being served.";
+                 report of severity `error` makes the exit code 1. No report stops anything else from being served. Codes \
+                 never change and are never used again.";
     let rows = ReportReason::ALL.iter().map(|(reason, doc)| {
         [
+            reason.code().to_owned(),
             code(reason.as_str()),
             reason.severity().as_str().to_owned(),
             (*doc).to_owned(),
         ]
     });
-    let parts = [intro.to_owned(), table(["reason", "severity", "meaning"], rows)];
+    let parts = [intro.to_owned(), table(["code", "reason", "severity", "meaning"], rows)];
     page("Reports", "`crates/model/src/report.rs`", &parts)
 }
 
