@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use libfuzzer_sys::fuzz_target;
 use propylon_model::{
     Action, GroupName, HostPattern, Kind, NormalPath, ObjectRef, PathMatch, PoolName, RouteGroup, RoutePolicy, Rule,
-    path::RequestPath,
+    RulePosition, path::RequestPath,
 };
 use propylon_routing::{Compiler, Found};
 
@@ -101,6 +101,7 @@ fn group(rules: &str) -> RouteGroup {
         path,
         action: Action::Forward(PoolName::new(format!("rule {number}"))),
         policy: RoutePolicy::default(),
+        position: RulePosition::default(),
     };
     RouteGroup {
         source: ObjectRef::new(Kind::Ingress, "default", "fuzz"),

@@ -37,4 +37,4 @@ pub use path::NormalPath;
 pub use pool::{BackendProtocol, BackendTls, Pool};
 pub use report::{Report, ReportReason, Severity};
 pub use resources::Resources;
-pub use route::{Action, PathMatch, Refusal, RouteGroup, RoutePolicy, Rule};
+pub use route::{Action, PathMatch, Refusal, RouteGroup, RoutePolicy, Rule, RulePosition};

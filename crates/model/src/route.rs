@@ -1,6 +1,6 @@
 //! Route groups: the paths that one source object puts on one host.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use crate::{balance::RetryPolicy, host::HostPattern, name::PoolName, object::ObjectRef, path::NormalPath};
 
@@ -72,6 +72,34 @@ impl Default for RoutePolicy {
     }
 }
 
+/// Where a rule stands in its object: `spec.rules[RULE].http.paths[PATH]` of an Ingress. It tells people where to look, and
+/// decides nothing. Positions above 65,535 are written as 65,535.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RulePosition {
+    /// Index in `spec.rules`.
+    pub rule: u16,
+    /// Index in its `http.paths`.
+    pub path: u16,
+}
+
+impl RulePosition {
+    /// The position of two indices.
+    pub fn new(rule: usize, path: usize) -> Self {
+        let narrow = |index: usize| u16::try_from(index).unwrap_or(u16::MAX);
+        Self {
+            rule: narrow(rule),
+            path: narrow(path),
+        }
+    }
+}
+
+/// The field of the Ingress.
+impl fmt::Display for RulePosition {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "spec.rules[{}].http.paths[{}]", self.rule, self.path)
+    }
+}
+
 /// One path of a group.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Rule {
@@ -81,6 +109,8 @@ pub struct Rule {
     pub action: Action,
     /// Timeouts.
     pub policy: RoutePolicy,
+    /// Where it stands in the source.
+    pub position: RulePosition,
 }
 
 /// The paths that one source object puts on one host.

@@ -21,7 +21,7 @@ use std::{
 
 use propylon_model::{
     Action, Delta, GroupName, HostPattern, Kind, NormalPath, ObjectRef, PathMatch, PoolName, RouteGroup, RoutePolicy,
-    Rule,
+    Rule, RulePosition,
     path::{PathError, RequestPath},
 };
 use propylon_routing::{Compiler, Found, RouteTable};
@@ -86,6 +86,7 @@ fn group(number: usize, version: &str) -> Result<RouteGroup, Box<dyn std::error:
             path,
             action,
             policy: RoutePolicy::default(),
+            position: RulePosition::default(),
         })
     };
     let paths = [

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use propylon_model::{Action, HostPattern, PathMatch, RouteGroup, RoutePolicy};
+use propylon_model::{Action, HostPattern, PathMatch, RouteGroup, RoutePolicy, Rule};
 
 use crate::{index::Index, merge::merge, route::Route};
 
@@ -43,12 +43,7 @@ impl<T> HostTable<T> {
         let rules = merged.rules.iter().zip(&paths).map(|(winner, path)| {
             let rule = winner.rule;
             end += path.len();
-            let route = Arc::new(route(
-                winner.group,
-                Some(&rule.path),
-                (&rule.action, &rule.policy),
-                make,
-            ));
+            let route = Arc::new(route(winner.group, Some(rule), (&rule.action, &rule.policy), make));
             CompiledRule { end, route }
         });
         let rules: Box<[_]> = rules.collect();
@@ -124,14 +119,15 @@ fn text(path: &PathMatch) -> &str {
 
 fn route<T>(
     group: &RouteGroup,
-    path: Option<&PathMatch>,
+    rule: Option<&Rule>,
     (action, policy): (&Action, &RoutePolicy),
     make: &mut dyn FnMut(&RouteGroup, &Action) -> T,
 ) -> Route<T> {
     Route {
         source: group.source.clone(),
         host: group.host.clone(),
-        path: path.cloned(),
+        path: rule.map(|rule| rule.path.clone()),
+        position: rule.map(|rule| rule.position),
         action: action.clone(),
         policy: policy.clone(),
         redirect_https: group.redirect_https,

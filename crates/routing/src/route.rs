@@ -1,6 +1,6 @@
 //! One compiled route.
 
-use propylon_model::{Action, HostPattern, ObjectRef, PathMatch, RoutePolicy};
+use propylon_model::{Action, HostPattern, ObjectRef, PathMatch, RoutePolicy, RulePosition};
 
 /// What is done with the requests of one rule, or of one default backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,6 +11,8 @@ pub struct Route<T> {
     pub host: HostPattern,
     /// What the rule matches; none for a default backend.
     pub path: Option<PathMatch>,
+    /// Where the rule stands in the object; none for a default backend.
+    pub position: Option<RulePosition>,
     /// What is done.
     pub action: Action,
     /// Timeouts.

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use k8s_openapi::api::networking::v1::{HTTPIngressPath, IngressBackend};
 use propylon_model::{
     Action, GroupName, HostPattern, NormalPath, PathMatch, Refusal, ReportReason, RouteGroup, RoutePolicy, Rule,
+    RulePosition,
 };
 
 use crate::{
@@ -62,7 +63,7 @@ impl Builder<'_, '_> {
             hosts.insert(HostPattern::Any, Vec::new());
         }
         for (index, rule) in rules.iter().enumerate() {
-            let field = format!("spec.rules[{index}]");
+            let (rule_index, field) = (index, format!("spec.rules[{index}]"));
             let host = match HostPattern::parse(rule.host.as_deref().unwrap_or_default()) {
                 Ok(host) => host,
                 Err(error) => {
@@ -74,8 +75,10 @@ impl Builder<'_, '_> {
             };
             let mut rules = Vec::new();
             for (index, path) in rule.http.iter().flat_map(|http| http.paths.iter()).enumerate() {
-                let field = format!("{field}.http.paths[{index}]");
-                let Some(rule) = self.rule(&field, path) else { continue };
+                let position = RulePosition::new(rule_index, index);
+                let Some(rule) = self.rule(position, path) else {
+                    continue;
+                };
                 rules.push(rule);
             }
             hosts.entry(host).or_default().extend(rules);
@@ -83,12 +86,12 @@ impl Builder<'_, '_> {
         hosts
     }
 
-    fn rule(&mut self, field: &str, given: &HTTPIngressPath) -> Option<Rule> {
+    fn rule(&mut self, position: RulePosition, given: &HTTPIngressPath) -> Option<Rule> {
         let text = given.path.as_deref().filter(|path| !path.is_empty()).unwrap_or("/");
         let path = match NormalPath::parse_rule(text) {
             Ok(path) => path,
             Err(error) => {
-                let message = format!("{field}.path: '{text}' can match no request ({error}); the path is left out");
+                let message = format!("{position}.path: '{text}' can match no request ({error}); the path is left out");
                 self.reports
                     .add(&self.ingress.object, ReportReason::InvalidObject, message);
                 return None;
@@ -99,8 +102,13 @@ impl Builder<'_, '_> {
         } else {
             PathMatch::Prefix(path)
         };
-        let (action, policy) = self.action(&format!("{field}.backend"), &given.backend)?;
-        Some(Rule { path, action, policy })
+        let (action, policy) = self.action(&format!("{position}.backend"), &given.backend)?;
+        Some(Rule {
+            path,
+            action,
+            policy,
+            position,
+        })
     }
 
     fn default_backend(&mut self) -> Option<(Action, RoutePolicy)> {

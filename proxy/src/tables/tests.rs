@@ -3,7 +3,7 @@ use std::sync::Arc;
 use propylon_kit::metrics::RegistryConfig;
 use propylon_model::{
     BackendProtocol, BackendTls, Endpoint, Endpoints, GroupName, HostPattern, Kind, NormalPath, ObjectRef, PathMatch,
-    PoolPolicy, RoutePolicy, Rule, path::RequestPath,
+    PoolPolicy, RoutePolicy, Rule, RulePosition, path::RequestPath,
 };
 use propylon_routing::Found;
 
@@ -20,6 +20,7 @@ fn resources(service: &str) -> Resources {
         path: PathMatch::Prefix(NormalPath::parse_rule("/").unwrap()),
         action: Action::Forward(pool.clone()),
         policy: RoutePolicy::default(),
+        position: RulePosition::default(),
     };
     let group = RouteGroup {
         source: ObjectRef::new(Kind::Ingress, "default", "web"),

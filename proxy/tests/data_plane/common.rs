@@ -6,6 +6,7 @@ use clap::Parser;
 use propylon_model::{
     Action, BackendProtocol, BackendTls, Delta, Endpoint, Endpoints, EndpointsName, GroupName, HostPattern, Kind,
     NormalPath, ObjectRef, PathMatch, Pool, PoolName, PoolPolicy, Resources, RouteGroup, RoutePolicy, Rule,
+    RulePosition,
 };
 use propylon_proxy::{ProxyHandle, config::DataPlaneArgs};
 
@@ -54,6 +55,7 @@ impl Builder {
             path: PathMatch::Prefix(NormalPath::parse_rule("/").expect("a path")),
             action: Action::Forward(pool.clone()),
             policy: RoutePolicy::default(),
+            position: RulePosition::default(),
         };
         let group = RouteGroup {
             source: ObjectRef::new(Kind::Ingress, "default", host),

@@ -7,7 +7,7 @@ use anyhow::Result;
 use clap::Parser;
 use propylon_model::{
     Action, BackendProtocol, BackendTls, Delta, Endpoint, Endpoints, EndpointsName, GroupName, HostPattern, Kind,
-    NormalPath, ObjectRef, PathMatch, Pool, PoolName, PoolPolicy, RouteGroup, RoutePolicy, Rule,
+    NormalPath, ObjectRef, PathMatch, Pool, PoolName, PoolPolicy, RouteGroup, RoutePolicy, Rule, RulePosition,
 };
 use propylon_proxy::ProxyHandle;
 use propylon_proxy::config::DataPlaneArgs;
@@ -139,6 +139,7 @@ fn group(number: usize, version: &str) -> Result<RouteGroup> {
             path: PathMatch::Prefix(NormalPath::parse_rule(path)?),
             action: Action::Forward(pool_name(number)),
             policy: RoutePolicy::default(),
+            position: RulePosition::default(),
         })
     };
     Ok(RouteGroup {

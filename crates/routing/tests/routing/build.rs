@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use proptest::{collection::vec, option, prelude::*, sample::select};
 use propylon_model::{
     Action, GroupName, HostPattern, Kind, NormalPath, ObjectRef, PathMatch, PoolName, RouteGroup, RoutePolicy, Rule,
-    path::RequestPath,
+    RulePosition, path::RequestPath,
 };
 use propylon_routing::{Compiler, Found, RouteTable};
 
@@ -43,6 +43,7 @@ pub(crate) fn group(name: &str, host: &str, rules: &[PathMatch]) -> RouteGroup {
             path: path.clone(),
             action,
             policy: RoutePolicy::default(),
+            position: RulePosition::default(),
         }
     };
     RouteGroup {
