@@ -1,6 +1,20 @@
-//! The choice of an endpoint: power of two choices by least requests (pure).
+//! How an endpoint is chosen, judged and protected: every decision of the balancer, pure. Times, random numbers and
+//! counts are arguments; the state lives in the pools of the workers and in the shared state of the endpoints.
 //!
-//! Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing" (2001).
+//! The default, power of two choices by least requests, is [`power_of_two`]: Mitzenmacher, "The Power of Two Choices in
+//! Randomized Load Balancing" (2001).
+
+pub mod affinity;
+pub mod chances;
+pub mod ewma;
+pub mod hash;
+pub mod locality;
+pub mod maglev;
+pub mod outlier;
+pub mod retry_budget;
+pub mod round_robin;
+pub mod slow_start;
+pub mod two_choices;
 
 /// Chooses an index below `count` among those that `usable` accepts, the less loaded of two drawn at random; none where
 /// nothing is usable. `random` must be uniform over all 64 bits.
@@ -16,60 +30,17 @@ pub fn power_of_two(
     if count < 2 {
         return (0..count).find(|index| usable(*index));
     }
-    let first = scale(random >> 32, count);
-    let second = (first + 1 + scale(random & 0xffff_ffff, count - 1)) % count;
-    match (usable(first), usable(second)) {
-        (true, true) => Some(if load(second) < load(first) { second } else { first }),
-        (true, false) => Some(first),
-        (false, true) => Some(second),
-        (false, false) => (0..count)
-            .map(|offset| (first + offset) % count)
-            .find(|index| usable(*index)),
-    }
-}
-
-/// Maps 32 random bits to `0..count` (Lemire's multiplication).
-fn scale(random: u64, count: usize) -> usize {
-    usize::try_from((random.wrapping_mul(count as u64)) >> 32).unwrap_or(0)
+    let pair = two_choices::Pair::uniform(count, random);
+    two_choices::of_two(pair, count, usable, |pair| {
+        if load(pair.second) < load(pair.first) {
+            pair.second
+        } else {
+            pair.first
+        }
+    })
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn equal_loads_are_spread_evenly() {
-        let mut counts = [0_u32; 10];
-        let mut random = fastrand::Rng::with_seed(7);
-        for _ in 0..100_000 {
-            counts[power_of_two(10, random.u64(..), |_| 0, |_| true).unwrap()] += 1;
-        }
-        // Chi-square with 9 degrees of freedom: 27.9 is the 0.1 % point.
-        let chi: f64 = counts
-            .iter()
-            .map(|count| (f64::from(*count) - 10_000.0).powi(2) / 10_000.0)
-            .sum();
-        assert!(chi < 27.9, "{chi} {counts:?}");
-    }
-
-    #[test]
-    fn the_less_loaded_of_two_is_taken() {
-        let mut random = fastrand::Rng::with_seed(7);
-        for _ in 0..1_000 {
-            assert_ne!(
-                power_of_two(2, random.u64(..), |index| [5, 1][index], |_| true),
-                Some(0)
-            );
-        }
-    }
-
-    #[test]
-    fn what_is_not_usable_is_never_taken() {
-        let mut random = fastrand::Rng::with_seed(7);
-        for _ in 0..1_000 {
-            assert_eq!(power_of_two(5, random.u64(..), |_| 0, |index| index == 3), Some(3));
-        }
-        assert_eq!(power_of_two(5, 1, |_| 0, |_| false), None);
-        assert_eq!(power_of_two(0, 1, |_| 0, |_| true), None);
-    }
-}
+pub(crate) mod statistics;
+#[cfg(test)]
+mod tests;
