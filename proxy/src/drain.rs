@@ -4,7 +4,10 @@ use std::{sync::atomic::Ordering, time::Duration};
 
 use tokio::time::sleep;
 
-use crate::worker::{Shared, Stage};
+use crate::{
+    sockets::Door,
+    worker::{Shared, Stage},
+};
 
 /// Walks through the stages; workers follow within one sweep and end by themselves when they have nothing left.
 pub(crate) async fn drain(shared: &Shared, accept_grace: Duration) {
@@ -12,6 +15,7 @@ pub(crate) async fn drain(shared: &Shared, accept_grace: Duration) {
     tracing::info!(grace = ?accept_grace, "draining: readiness fails, new connections are still served");
     sleep(accept_grace).await;
     enter(shared, Stage::Closing);
+    close_door(shared);
     tracing::info!(timeout = ?shared.config.drain_timeout, "draining: listeners closed, requests in flight finish");
     sleep(shared.config.drain_timeout).await;
     enter(shared, Stage::Aborting);
@@ -19,6 +23,13 @@ pub(crate) async fn drain(shared: &Shared, accept_grace: Duration) {
         connections = shared.connections.load(Ordering::Relaxed),
         "the drain deadline passed; ending what is left"
     );
+}
+
+/// Listeners take no more; the workers empty their queues and drop their sockets.
+fn close_door(shared: &Shared) {
+    // Before the workers are told: the last descriptor to go is then a worker's, after its queue is empty.
+    shared.sockets.close();
+    shared.door.send_replace(Door::Closed);
 }
 
 fn enter(shared: &Shared, stage: Stage) {

@@ -21,6 +21,7 @@ mod observe;
 mod pool;
 mod proxy;
 mod respond;
+mod sockets;
 mod spine;
 mod tables;
 mod tunnel;

@@ -1,14 +1,12 @@
-//! Listening sockets and the accept loop of a worker.
+//! The accept loop of a worker.
 
 use std::{
-    io,
     net::{SocketAddr, TcpListener as StdListener},
     pin::pin,
     rc::Rc,
     time::Duration,
 };
 
-use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use tokio::{
     net::{TcpListener, TcpStream},
     time::sleep,
@@ -17,7 +15,8 @@ use tokio::{
 use crate::{
     admission::Permit,
     edge::Scheme,
-    worker::{Stage, Worker},
+    sockets::{Door, Transport},
+    worker::Worker,
 };
 
 /// A bound socket of one worker.
@@ -27,56 +26,12 @@ pub(crate) struct Bound {
     pub(crate) scheme: Scheme,
 }
 
-/// Binds one address for `workers` threads (`SO_REUSEPORT`); port 0 is chosen once, for all.
-///
-/// # Errors
-/// When the address is not local or in use by another program. Not retryable without a change.
-pub(crate) fn bind(address: SocketAddr, scheme: Scheme, workers: usize) -> io::Result<Vec<Bound>> {
-    // A socket without SO_REUSEPORT is refused while anybody listens: that tells a port in use by an older process of ours.
-    drop(socket(address, Reuse::No)?);
-    let first = socket(address, Reuse::Yes)?;
-    let address = first.local_addr()?;
-    let mut bound = vec![Bound { socket: first, scheme }];
-    for _ in 1..workers {
-        bound.push(Bound {
-            socket: socket(address, Reuse::Yes)?,
-            scheme,
-        });
-    }
-    Ok(bound)
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Reuse {
-    No,
-    Yes,
-}
-
-fn socket(address: SocketAddr, reuse: Reuse) -> io::Result<StdListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    socket.set_reuse_port(reuse == Reuse::Yes)?;
-    socket.set_nonblocking(true)?;
-    // Accepted sockets inherit it: a client whose machine is gone is found without a ping per HTTP/2 connection, which
-    // would cost two clock readings per request.
-    let keepalive = TcpKeepalive::new()
-        .with_time(PROBE_AFTER)
-        .with_interval(PROBE_INTERVAL)
-        .with_retries(PROBES);
-    socket.set_tcp_keepalive(&keepalive)?;
-    if address.is_ipv6() {
-        socket.set_only_v6(true)?;
-    }
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
-}
-
-/// Accepts until the drain closes the listener.
+/// Accepts from when the door opens until it closes.
 pub(crate) async fn accept_loop(worker: Rc<Worker>, listener: TcpListener, scheme: Scheme) {
     let mut backoff = Backoff::default();
-    let mut closing = pin!(closing(&worker));
-    while worker.shared.stage() < Stage::Closing {
+    worker.shared.until_door(|door| door != Door::Waiting).await;
+    let mut closed = pin!(worker.shared.until_door(|door| door == Door::Closed));
+    while worker.shared.is_door_open() {
         // Looked at, not taken: a permit held while waiting would be missing to the other workers.
         if !Permit::is_free(&worker.shared) {
             sleep(FULL).await;
@@ -85,7 +40,7 @@ pub(crate) async fn accept_loop(worker: Rc<Worker>, listener: TcpListener, schem
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             // accept is cancel safe: a connection stays in the queue.
-            () = &mut closing => break,
+            () = &mut closed => break,
         };
         match accepted {
             Ok((stream, peer)) => {
@@ -94,7 +49,7 @@ pub(crate) async fn accept_loop(worker: Rc<Worker>, listener: TcpListener, schem
                 let permit = loop {
                     match Permit::acquire(&worker.shared) {
                         Some(permit) => break permit,
-                        None if worker.shared.stage() >= Stage::Closing => return,
+                        None if !worker.shared.is_door_open() => return,
                         None => sleep(FULL).await,
                     }
                 };
@@ -106,7 +61,10 @@ pub(crate) async fn accept_loop(worker: Rc<Worker>, listener: TcpListener, schem
             }
         }
     }
-    drain_queue(&worker, &listener, scheme).await;
+    let is_handed_over = |address| worker.shared.sockets.is_handed_over(Transport::Tcp, address);
+    if !listener.local_addr().is_ok_and(is_handed_over) {
+        drain_queue(&worker, &listener, scheme).await;
+    }
 }
 
 /// Takes what the kernel had already accepted, so that closing the socket resets nobody.
@@ -120,12 +78,6 @@ async fn drain_queue(worker: &Rc<Worker>, listener: &TcpListener, scheme: Scheme
             }
             () = tokio::task::yield_now() => return,
         }
-    }
-}
-
-async fn closing(worker: &Worker) {
-    while worker.shared.stage() < Stage::Closing {
-        sleep(crate::worker::SWEEP).await;
     }
 }
 
@@ -154,10 +106,5 @@ impl Backoff {
     }
 }
 
-const BACKLOG: i32 = 4096;
 /// Pause while the process has as many connections as it may.
 const FULL: Duration = Duration::from_millis(10);
-/// Silence after which the kernel asks whether the client's machine is still there.
-const PROBE_AFTER: Duration = Duration::from_secs(30);
-const PROBE_INTERVAL: Duration = Duration::from_secs(10);
-const PROBES: u32 = 3;

@@ -21,16 +21,22 @@ use propylon_kit::{
 };
 use propylon_model::{Delta, Resources};
 use thiserror::Error;
-use tokio::{net::TcpListener, sync::mpsc, task::spawn_local, time::interval};
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, watch},
+    task::{JoinHandle as Task, spawn_local},
+    time::interval,
+};
 
 use crate::{
     admission::PerClient,
     config::{Config, LogFormat, LogTarget},
     control,
     edge::{Scheme, TrustedProxies},
-    listener::{self, Bound, accept_loop},
+    listener::{Bound, accept_loop},
     observe::Listeners,
     reason::Reason,
+    sockets::{Door, Sockets},
     spine::RETRY_REASONS,
     tables::{Applied, Applier},
     tls::{ContextError, TlsAcceptor, TlsContext},
@@ -115,7 +121,8 @@ pub fn start(config: Config) -> Result<ProxyHandle, StartError> {
     let now_unix_s = i64::try_from(clock::unix_now().as_secs()).unwrap_or(i64::MAX);
     let context = TlsContext::new(now_unix_s).map_err(StartError::SelfSigned)?;
     let applier = Applier::new(Arc::clone(&registry), context);
-    let (mut addresses, per_worker) = bind_all(&config)?;
+    let sockets = Arc::new(Sockets::default());
+    let (mut addresses, per_worker) = bind_all(&config, &sockets)?;
     let log = open_log(&config)?;
     log.register(&registry);
     let probe = Arc::new(Probe::new(STALE_AFTER));
@@ -123,7 +130,7 @@ pub fn start(config: Config) -> Result<ProxyHandle, StartError> {
         http: registry.listener("http"),
         https: registry.listener("https"),
     };
-    let shared = Arc::new(new_shared(config, &applier, &addresses, listeners));
+    let shared = Arc::new(new_shared(config, &applier, &addresses, (listeners, sockets)));
     let mut workers = Vec::new();
     for (index, bound) in per_worker.into_iter().enumerate() {
         workers.push(
@@ -217,7 +224,12 @@ impl ProxyHandle {
     }
 }
 
-fn new_shared(config: Config, applier: &Applier, addresses: &Addresses, listeners: Listeners) -> Shared {
+fn new_shared(
+    config: Config,
+    applier: &Applier,
+    addresses: &Addresses,
+    (listeners, sockets): (Listeners, Arc<Sockets>),
+) -> Shared {
     let live = applier.live();
     let https_port = config
         .https_public_port
@@ -229,6 +241,8 @@ fn new_shared(config: Config, applier: &Applier, addresses: &Addresses, listener
         listeners,
         trusted: TrustedProxies::new(config.trusted_proxies.iter().copied()),
         stage: AtomicU8::new(Stage::Running as u8),
+        door: watch::Sender::new(Door::Open),
+        sockets,
         connections: AtomicUsize::new(0),
         per_client: config.limits.max_connections_per_client.map(PerClient::new),
         https_public_port: AtomicU16::new(https_port),
@@ -236,7 +250,7 @@ fn new_shared(config: Config, applier: &Applier, addresses: &Addresses, listener
     }
 }
 
-fn bind_all(config: &Config) -> Result<(Addresses, Vec<Vec<Bound>>), StartError> {
+fn bind_all(config: &Config, sockets: &Sockets) -> Result<(Addresses, Vec<Vec<Bound>>), StartError> {
     let mut addresses = Addresses::default();
     let mut per_worker: Vec<Vec<Bound>> = (0..config.workers).map(|_| Vec::new()).collect();
     for (flag, scheme, list) in [
@@ -249,21 +263,32 @@ fn bind_all(config: &Config) -> Result<(Addresses, Vec<Vec<Bound>>), StartError>
                 address: *address,
                 source,
             };
-            let bound = listener::bind(*address, scheme, config.workers).map_err(bind_error)?;
+            let bound = sockets.tcp(*address, config.workers).map_err(bind_error)?;
             let local = bound
                 .first()
-                .and_then(|bound| bound.socket.local_addr().ok())
+                .and_then(|socket| socket.local_addr().ok())
                 .unwrap_or(*address);
             match scheme {
                 Scheme::Http => addresses.http.push(local),
                 Scheme::Https => addresses.https.push(local),
             }
-            for (worker, bound) in per_worker.iter_mut().zip(bound) {
-                worker.push(bound);
-            }
+            deal(
+                bound.into_iter().map(|socket| Bound { socket, scheme }),
+                &mut per_worker,
+            );
         }
     }
     Ok((addresses, per_worker))
+}
+
+/// Gives each worker a socket in turn, until there are none left.
+fn deal(bound: impl Iterator<Item = Bound>, per_worker: &mut [Vec<Bound>]) {
+    let workers = per_worker.len().max(1);
+    for (index, bound) in bound.enumerate() {
+        if let Some(worker) = per_worker.get_mut(index % workers) {
+            worker.push(bound);
+        }
+    }
 }
 
 fn open_log(config: &Config) -> Result<AccessLog, StartError> {
@@ -302,12 +327,7 @@ fn spawn_worker(
 }
 
 async fn run_worker(worker: Rc<Worker>, heartbeat: Heartbeat, bound: Vec<Bound>) {
-    for bound in bound {
-        match TcpListener::from_std(bound.socket) {
-            Ok(listener) => drop(spawn_local(accept_loop(Rc::clone(&worker), listener, bound.scheme))),
-            Err(error) => tracing::error!(%error, "cannot listen"),
-        }
-    }
+    let accepting: Vec<Task<()>> = bound.into_iter().filter_map(|bound| listen(&worker, bound)).collect();
     let mut ticks = interval(SWEEP);
     let (mut closing, mut aborting) = (0_u32, 0_u32);
     loop {
@@ -315,14 +335,25 @@ async fn run_worker(worker: Rc<Worker>, heartbeat: Heartbeat, bound: Vec<Bound>)
         worker.sweep();
         heartbeat.beat();
         let stage = worker.shared.stage();
-        closing += u32::from(stage >= Stage::Closing);
+        let is_closed = worker.shared.is_door_closed() && accepting.iter().all(Task::is_finished);
+        closing += u32::from(is_closed);
         aborting += u32::from(stage == Stage::Aborting);
         let silent = worker.shared.connections.load(Ordering::Relaxed);
         // What has not got as far as a request by then is not waited for.
         let is_done = worker.is_empty() && (silent == 0 || closing > HANDSHAKE_SWEEPS);
-        if (stage >= Stage::Closing && is_done) || aborting > ABORT_SWEEPS {
+        if (is_closed && is_done) || aborting > ABORT_SWEEPS {
             worker.sweep();
             return;
+        }
+    }
+}
+
+fn listen(worker: &Rc<Worker>, bound: Bound) -> Option<Task<()>> {
+    match TcpListener::from_std(bound.socket) {
+        Ok(listener) => Some(spawn_local(accept_loop(Rc::clone(worker), listener, bound.scheme))),
+        Err(error) => {
+            tracing::error!(%error, "cannot listen");
+            None
         }
     }
 }

@@ -14,6 +14,7 @@ use std::{
 use arc_swap::{ArcSwap, Cache};
 use propylon_kit::{access_log::LogBuffer, clock, metrics::WorkerMetrics};
 use slab::Slab;
+use tokio::sync::watch;
 
 use crate::{
     config::Config,
@@ -23,6 +24,7 @@ use crate::{
     http_server::Builders,
     observe::Listeners,
     pool::{LocalPool, PoolHandle, is_retired},
+    sockets::{Door, Sockets},
     tables::{Live, Tables},
     tls::TlsAcceptor,
 };
@@ -35,6 +37,9 @@ pub(crate) struct Shared {
     pub(crate) trusted: TrustedProxies,
     pub(crate) listeners: Listeners,
     pub(crate) stage: AtomicU8,
+    /// Whether listeners take new work.
+    pub(crate) door: watch::Sender<Door>,
+    pub(crate) sockets: Arc<Sockets>,
     pub(crate) connections: AtomicUsize,
     pub(crate) per_client: Option<crate::admission::PerClient>,
     /// Port in redirects to HTTPS.
@@ -62,6 +67,26 @@ impl Shared {
             1 => Stage::Announced,
             2 => Stage::Closing,
             _ => Stage::Aborting,
+        }
+    }
+
+    /// Whether listeners take new work.
+    pub(crate) fn is_door_open(&self) -> bool {
+        *self.door.borrow() == Door::Open
+    }
+
+    /// Whether listeners are to end.
+    pub(crate) fn is_door_closed(&self) -> bool {
+        *self.door.borrow() == Door::Closed
+    }
+
+    /// Waits until the door is as wanted.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: nothing is held.
+    pub(crate) async fn until_door(&self, wanted: impl Fn(Door) -> bool) {
+        if self.door.subscribe().wait_for(|door| wanted(*door)).await.is_err() {
+            tracing::debug!("nobody moves the door any more");
         }
     }
 }
