@@ -157,6 +157,8 @@ pub(crate) enum Client {
     Open,
     /// Connections that served one GET and are then held idle.
     Idle,
+    /// Datagrams of 512 bytes that come back, a few in flight per socket.
+    Udp,
 }
 
 #[derive(Debug, Clone, Args)]

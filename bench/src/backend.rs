@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::rc::Rc;
 
 use anyhow::Result;
@@ -26,11 +26,12 @@ struct Pages {
 }
 
 impl Pages {
-    fn new() -> Self {
+    /// The pages with `field` in their heads, which is empty or a whole line.
+    fn new(field: &str) -> Self {
         Self {
-            small: page(1024),
-            medium: page(16 * 1024),
-            large: page(1024 * 1024),
+            small: page(1024, field),
+            medium: page(16 * 1024, field),
+            large: page(1024 * 1024, field),
         }
     }
 
@@ -46,14 +47,34 @@ impl Pages {
     }
 }
 
-fn page(size: usize) -> Rc<[u8]> {
+fn page(size: usize, field: &str) -> Rc<[u8]> {
     let head = format!(
         "HTTP/1.1 200 OK\r\nServer: bench\r\nDate: Sat, 21 Nov 2026 12:00:00 GMT\r\nContent-Type: text/plain\r\n\
-         Content-Length: {size}\r\nETag: \"bench-{size}\"\r\nCache-Control: max-age=60\r\n\r\n"
+         Content-Length: {size}\r\nETag: \"bench-{size}\"\r\nCache-Control: max-age=60\r\n{field}\r\n"
     );
     let mut bytes = head.into_bytes();
     bytes.resize(bytes.len() + size, b'x');
     bytes.into()
+}
+
+/// The pages for connections that stay open, and for those that end with the response.
+#[derive(Debug)]
+struct Site {
+    open: Pages,
+    last: Pages,
+}
+
+impl Site {
+    fn new() -> Self {
+        Self {
+            open: Pages::new(""),
+            last: Pages::new("Connection: close\r\n"),
+        }
+    }
+
+    fn page(&self, head: &Head<'_>) -> Rc<[u8]> {
+        if head.close { &self.last } else { &self.open }.for_path(head.path)
+    }
 }
 
 /// How much of a request body is still to come.
@@ -110,13 +131,13 @@ impl Connection {
     }
 
     /// Reads and answers what is there; `false` when the connection is finished.
-    fn drive(&mut self, buffer: &mut [u8], pages: &Pages) -> bool {
+    fn drive(&mut self, buffer: &mut [u8], site: &Site) -> bool {
         loop {
             match self.stream.read(buffer) {
                 Ok(0) => return false,
                 Ok(count) => {
                     self.input.extend_from_slice(buffer.get(..count).unwrap_or_default());
-                    while self.advance(pages) {}
+                    while self.advance(site) {}
                     if count < buffer.len() {
                         break;
                     }
@@ -130,11 +151,11 @@ impl Connection {
     }
 
     /// Takes one step through the input; `false` when more bytes are needed.
-    fn advance(&mut self, pages: &Pages) -> bool {
+    fn advance(&mut self, site: &Site) -> bool {
         let Some((page, body, close)) = self.pending.take() else {
             let Some(end) = head_end(&self.input) else { return false };
             let head = parse_head(self.input.get(..end).unwrap_or_default());
-            self.pending = Some((pages.for_path(head.path), head.body, head.close));
+            self.pending = Some((site.page(&head), head.body, head.close));
             self.input.drain(..end);
             return true;
         };
@@ -182,7 +203,7 @@ struct Server {
     listener: TcpListener,
     connections: HashMap<u64, Connection>,
     next: u64,
-    pages: Pages,
+    site: Site,
 }
 
 impl Server {
@@ -206,7 +227,7 @@ impl Server {
         let Some(connection) = self.connections.get_mut(&token) else {
             return Ok(());
         };
-        if !connection.drive(buffer, &self.pages) {
+        if !connection.drive(buffer, &self.site) {
             self.connections.remove(&token);
             return Ok(());
         }
@@ -232,6 +253,9 @@ impl Server {
 pub(crate) fn serve(listen: SocketAddr) -> Result<()> {
     let listener = TcpListener::bind(listen)?;
     listener.set_nonblocking(true)?;
+    // UDP on the same port: every datagram goes back to where it came from.
+    let echo = UdpSocket::bind(listener.local_addr()?)?;
+    std::thread::spawn(move || echo_datagrams(&echo));
     println!("listening on {}", listener.local_addr()?);
     let epoll = epoll::create(CreateFlags::CLOEXEC)?;
     epoll::add(&epoll, &listener, EventData::new_u64(LISTENER), EventFlags::IN)?;
@@ -240,7 +264,7 @@ pub(crate) fn serve(listen: SocketAddr) -> Result<()> {
         listener,
         connections: HashMap::new(),
         next: LISTENER,
-        pages: Pages::new(),
+        site: Site::new(),
     };
     let mut events = Vec::with_capacity(256);
     let mut buffer = vec![0; READ_BUFFER];
@@ -261,6 +285,16 @@ pub(crate) fn serve(listen: SocketAddr) -> Result<()> {
     }
 }
 
+fn echo_datagrams(socket: &UdpSocket) {
+    let mut buffer = vec![0; 2048];
+    loop {
+        // A peer that is gone shows as an error of the next call, which is the next datagram's as well.
+        if let Ok((count, peer)) = socket.recv_from(&mut buffer) {
+            drop(socket.send_to(buffer.get(..count).unwrap_or_default(), peer));
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -274,16 +308,16 @@ mod tests {
     #[test]
     fn a_post_is_answered_after_its_last_body_byte() {
         let (mut connection, _client) = connection();
-        let pages = Pages::new();
+        let site = Site::new();
         connection
             .input
             .extend_from_slice(b"POST /16k HTTP/1.1\r\nContent-Length: 3\r\n\r\nab");
-        while connection.advance(&pages) {}
+        while connection.advance(&site) {}
         assert!(connection.output.is_empty());
         connection
             .input
             .extend_from_slice(b"cGET / HTTP/1.1\r\nConnection: close\r\n\r\n");
-        while connection.advance(&pages) {}
+        while connection.advance(&site) {}
         let sizes: Vec<usize> = connection.output.iter().map(|page| page.len() / 1024).collect();
         assert_eq!(sizes, [16, 1]);
         assert!(connection.close);
@@ -292,14 +326,14 @@ mod tests {
     #[test]
     fn a_chunked_body_ends_with_its_last_chunk() {
         let (mut connection, _client) = connection();
-        let pages = Pages::new();
+        let site = Site::new();
         connection
             .input
             .extend_from_slice(b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n");
-        while connection.advance(&pages) {}
+        while connection.advance(&site) {}
         assert!(connection.output.is_empty());
         connection.input.extend_from_slice(b"0\r\n\r\n");
-        while connection.advance(&pages) {}
+        while connection.advance(&site) {}
         assert_eq!(connection.output.len(), 1);
     }
 }

@@ -8,6 +8,7 @@ mod fixed;
 mod handshake;
 mod idle;
 mod open;
+mod udp;
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
@@ -18,7 +19,7 @@ use crate::args::{Client, LoadArgs};
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Outcome {
-    /// Requests answered with status 200.
+    /// Requests answered with status 200; datagrams that came back.
     pub(crate) requests: u64,
     /// Requests that failed or got another status.
     pub(crate) errors: u64,
@@ -58,6 +59,7 @@ pub(crate) fn run(args: &LoadArgs) -> Result<()> {
         Client::Fixed => fixed::run(args)?,
         Client::Open => open::run(args)?,
         Client::Idle => idle::run(args)?,
+        Client::Udp => udp::run(args)?,
     };
     println!("{}", serde_json::to_string(&outcome)?);
     Ok(())

@@ -23,6 +23,25 @@ pub(crate) fn write(lab: &Lab, dir: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Writes the Service whose ports are forwarded as they are, TCP and UDP on `port`.
+///
+/// # Errors
+///
+/// When a file cannot be written; not retryable.
+pub(crate) fn write_stream(lab: &Lab, dir: &Path, port: u16) -> Result<()> {
+    let service = format!(
+        "apiVersion: v1\nkind: Service\nmetadata:\n  name: stream\n  namespace: bench\nspec:\n  type: LoadBalancer\n  \
+         ports:\n  - name: tcp\n    port: {port}\n  - name: udp\n    port: {port}\n    protocol: UDP\n"
+    );
+    let (ip, backend) = (lab.backend_addr.ip(), lab.backend_addr.port());
+    let slice = format!(
+        "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata:\n  name: stream-1\n  namespace: bench\n  labels:\n    \
+         kubernetes.io/service-name: stream\naddressType: IPv4\nports:\n- name: tcp\n  port: {backend}\n- name: udp\n  \
+         port: {backend}\n  protocol: UDP\nendpoints:\n- addresses: [{ip}]\n"
+    );
+    replace(&dir.join("stream.yaml"), &format!("{service}---\n{slice}"))
+}
+
 /// The file of one Ingress.
 pub(crate) fn ingress_file(dir: &Path, index: usize) -> PathBuf {
     dir.join(format!("ingress-{index:04}.yaml"))

@@ -51,6 +51,8 @@ pub(crate) struct Running {
     pub(crate) http: SocketAddr,
     /// HTTPS listener.
     pub(crate) https: SocketAddr,
+    /// TCP and, but for `HAProxy`, UDP forwarded as it is; none where it is not configured.
+    pub(crate) stream: Option<SocketAddr>,
     /// The process.
     pub(crate) process: Proc,
     dir: PathBuf,
@@ -107,6 +109,7 @@ struct Site<'a> {
     dir: PathBuf,
     http: SocketAddr,
     https: SocketAddr,
+    stream: SocketAddr,
     admin: SocketAddr,
     single_process: bool,
 }
@@ -114,12 +117,13 @@ struct Site<'a> {
 impl<'a> Site<'a> {
     fn new(lab: &'a Lab, name: &str, options: &StartOptions) -> Result<Self> {
         let dir = lab.folder(name)?;
-        let (http, https, admin) = (free_addr()?, free_addr()?, free_addr()?);
+        let (http, https, stream, admin) = (free_addr()?, free_addr()?, free_addr()?, free_addr()?);
         Ok(Self {
             lab,
             dir,
             http,
             https,
+            stream,
             admin,
             single_process: options.single_process,
         })
@@ -187,6 +191,7 @@ pub(crate) fn start_peer(lab: &Lab, args: &LabArgs, kind: Kind, options: &StartO
         version,
         http: site.http,
         https: site.https,
+        stream: (kind != Kind::Envoy).then_some(site.stream),
         process,
         dir: site.dir,
     };
@@ -208,6 +213,7 @@ pub(crate) fn start_propylon(lab: &Lab, program: &Path, options: &StartOptions) 
         version,
         http: site.http,
         https: site.https,
+        stream: Some(site.stream),
         process,
         dir: site.dir,
     })

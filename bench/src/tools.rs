@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// The Debian packages that bring everything but Envoy.
-pub(crate) const PACKAGES: &str = "apt-get install nginx-light haproxy nghttp2-client wrk valgrind";
+pub(crate) const PACKAGES: &str = "apt-get install nginx-light libnginx-mod-stream haproxy nghttp2-client wrk valgrind";
 
 /// Finds `name` in the usual folders, or takes it as a path if it contains a slash.
 pub(crate) fn find(name: &Path) -> Option<PathBuf> {

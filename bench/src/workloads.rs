@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::ValueEnum;
 
 use crate::args::Client;
@@ -43,6 +43,24 @@ pub(crate) enum Workload {
     /// POST of 16 KiB answered with 1 KiB, 64 connections.
     #[value(name = "post-16k")]
     Post,
+    /// 1 MiB responses over TCP forwarded as it is, 16 connections.
+    #[value(name = "l4-bulk")]
+    StreamBulk,
+    /// A new TCP connection, forwarded as it is, for each 1 KiB, 64 in parallel.
+    #[value(name = "l4-conn")]
+    StreamConnections,
+    /// Echoed datagrams of 512 bytes, 64 clients with four in flight.
+    #[value(name = "l4-udp")]
+    StreamUdp,
+}
+
+/// The greatest ratio that is accepted, and to whom.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Target {
+    /// To the better of all peers.
+    Best(f64),
+    /// To nginx.
+    Nginx(f64),
 }
 
 impl Workload {
@@ -53,14 +71,30 @@ impl Workload {
             .unwrap_or_default()
     }
 
-    /// The greatest ratio to nginx (median of the pairs) that is accepted.
-    pub(crate) fn target(self) -> Option<f64> {
+    /// The greatest ratio (median of the pairs) that is accepted.
+    pub(crate) fn target(self) -> Option<Target> {
         match self {
-            Self::H1Small => Some(1.0),
-            Self::TlsSmall => Some(0.80),
-            Self::H2 => Some(0.85),
-            Self::HandshakeFull => Some(0.6),
+            Self::H1Small => Some(Target::Nginx(1.0)),
+            Self::TlsSmall => Some(Target::Nginx(0.80)),
+            Self::H2 => Some(Target::Nginx(0.85)),
+            Self::HandshakeFull => Some(Target::Nginx(0.6)),
+            Self::StreamBulk => Some(Target::Best(0.9)),
+            Self::StreamConnections => Some(Target::Best(1.0)),
+            Self::StreamUdp => Some(Target::Nginx(0.7)),
             _ => None,
+        }
+    }
+
+    /// Whether bytes are forwarded without being read.
+    pub(crate) fn is_stream(self) -> bool {
+        matches!(self, Self::StreamBulk | Self::StreamConnections | Self::StreamUdp)
+    }
+
+    /// Whether a proxy takes part: Envoy's layer 4 is not configured, and `HAProxy` forwards no UDP.
+    pub(crate) fn is_for(self, proxy: &Running) -> bool {
+        match self {
+            Self::StreamUdp => proxy.stream.is_some() && proxy.name != "haproxy",
+            _ => !self.is_stream() || proxy.stream.is_some(),
         }
     }
 
@@ -68,7 +102,7 @@ impl Workload {
     pub(crate) fn tool(self) -> Option<&'static str> {
         match self {
             Self::H2 => Some("h2load"),
-            Self::HandshakeFull | Self::HandshakeResumed => None,
+            Self::HandshakeFull | Self::HandshakeResumed | Self::StreamUdp => None,
             _ => Some("wrk"),
         }
     }
@@ -98,8 +132,33 @@ impl Workload {
             Self::HandshakeFull => handshakes(lab, seconds, proxy.https, Client::HandshakeFull),
             Self::HandshakeResumed => handshakes(lab, seconds, proxy.https, Client::HandshakeResumed),
             Self::H2 => h2load(lab, seconds, proxy.https),
+            Self::StreamBulk => wrk(lab, seconds, 16, url("http", stream(proxy)?, "/1m"), &[]),
+            Self::StreamConnections => wrk(
+                lab,
+                seconds,
+                64,
+                url("http", stream(proxy)?, "/1k"),
+                &["-H", "Connection: close"],
+            ),
+            Self::StreamUdp => datagrams(lab, seconds, stream(proxy)?),
         }
     }
+}
+
+fn stream(proxy: &Running) -> Result<SocketAddr> {
+    proxy.stream.context("no layer 4 listener")
+}
+
+fn datagrams(lab: &Lab, seconds: u32, addr: SocketAddr) -> Result<Outcome> {
+    let args = [
+        "--addr",
+        &addr.to_string(),
+        "--seconds",
+        &seconds.to_string(),
+        "--connections",
+        "64",
+    ];
+    lab.run_client(seconds + 20, Client::Udp, &args.map(str::to_owned))
 }
 
 fn url(scheme: &str, addr: SocketAddr, path: &str) -> String {

@@ -17,10 +17,14 @@ pub(super) fn launch(site: &Site<'_>, program: &Path) -> Result<Launch> {
 
 fn config(site: &Site<'_>) -> String {
     let lab = site.lab;
-    let (target, format) = if lab.access_log {
-        ("    log stdout format raw local0 info\n", "    option httplog\n")
+    let (target, format, stream_format) = if lab.access_log {
+        (
+            "    log stdout format raw local0 info\n",
+            "    option httplog\n",
+            "    option tcplog\n",
+        )
     } else {
-        ("", "")
+        ("", "", "")
     };
     format!(
         "global\n{target}    nbthread 1\n    maxconn {maxconn}\n    tune.ssl.default-dh-param 2048\n    \
@@ -35,8 +39,12 @@ fn config(site: &Site<'_>) -> String {
          http-request set-header X-Forwarded-Port %[dst_port]\n    \
          http-request set-header X-Request-ID %[rand,hex]\n    \
          use_backend %[req.hdr(host),field(1,:),lower,map({map})]\n\
-         backend echo\n    server echo {backend} pool-max-conn -1 pool-purge-delay 60s\n",
+         backend echo\n    server echo {backend} pool-max-conn -1 pool-purge-delay 60s\n\
+         defaults\n    mode tcp\n    log global\n{stream_format}    timeout client 60s\n    timeout server 60s\n    \
+         timeout connect 5s\n\
+         listen stream\n    bind {stream}\n    server echo {backend}\n",
         maxconn = (lab.open_files / 2).saturating_sub(500).min(16_000),
+        stream = site.stream,
         http = site.http,
         https = site.https,
         bundle = lab.certs.bundle.display(),

@@ -1,4 +1,5 @@
-//! nginx: one worker, one `server` per host, `keepalive` to the backend.
+//! nginx: one worker, one `server` per host, `keepalive` to the backend; TCP and UDP by its stream module, where that
+//! is installed.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -21,8 +22,18 @@ fn config(site: &Site<'_>) -> Result<String> {
     } else {
         "off".to_owned()
     };
+    let module = Path::new(STREAM_MODULE);
+    let load = if module.is_file() {
+        format!("load_module {STREAM_MODULE};\n")
+    } else {
+        eprintln!(
+            "nginx has no stream module and is left out for layer 4 ({})",
+            crate::tools::PACKAGES
+        );
+        String::new()
+    };
     let mut text = format!(
-        "user root;\ndaemon off;\nmaster_process {master};\nworker_processes 1;\nworker_rlimit_nofile {files};\n\
+        "{load}user root;\ndaemon off;\nmaster_process {master};\nworker_processes 1;\nworker_rlimit_nofile {files};\n\
          pid {pid};\nerror_log {error_log} warn;\nevents {{ worker_connections 16384; }}\n",
         master = if site.single_process { "off" } else { "on" },
         files = lab.open_files,
@@ -61,5 +72,28 @@ fn config(site: &Site<'_>) -> Result<String> {
         )?;
     }
     text.push_str("}\n");
+    if !load.is_empty() {
+        stream(site, &mut text)?;
+    }
     Ok(text)
 }
+
+fn stream(site: &Site<'_>, text: &mut String) -> Result<()> {
+    let (listen, backend) = (site.stream, site.lab.backend_addr);
+    let log = if site.lab.access_log {
+        format!("{} l4", site.path_text("stream.log"))
+    } else {
+        "off".to_owned()
+    };
+    write!(
+        text,
+        "stream {{\nlog_format l4 '$remote_addr [$time_local] $protocol $status $bytes_sent $bytes_received \
+         $session_time \"$upstream_addr\"';\naccess_log {log};\ntcp_nodelay on;\nproxy_timeout 60s;\n\
+         server {{ listen {listen}; proxy_pass {backend}; }}\n\
+         server {{ listen {listen} udp reuseport; proxy_pass {backend}; }}\n}}\n"
+    )?;
+    Ok(())
+}
+
+/// Where Debian's `libnginx-mod-stream` puts it.
+const STREAM_MODULE: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";

@@ -14,6 +14,7 @@ pub(crate) const MANIFESTS: &str = "manifests";
 pub(super) fn launch(site: &Site<'_>, program: &Path) -> Result<Launch> {
     let dir = site.lab.folder(&format!("propylon/{MANIFESTS}"))?;
     manifests::write(site.lab, &dir)?;
+    manifests::write_stream(site.lab, &dir, site.stream.port())?;
     let log = if site.lab.access_log {
         site.file("access.log").into_os_string()
     } else {
