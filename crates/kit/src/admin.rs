@@ -1,12 +1,13 @@
-//! The admin server: probes, metrics and JSON views, on the control runtime.
+//! The admin server: probes, metrics, JSON views, pages and streams of events, on the control runtime.
 //!
 //! What it is: an [`AdminServer`] for a set of addresses and sockets with the [`Routes`] it serves, and the [`Probe`] that the
 //! process keeps up to date.
 //!
-//! What it is not: it changes nothing; every route is GET (and HEAD). JSON views tell what is configured, so they
+//! What it is not: it changes nothing; every route is GET (and HEAD). Views and pages tell what is configured, so they
 //! answer only to a `Host` that is an IP address or `localhost`: a web page cannot read them through its visitor's
 //! browser by pointing its own name at 127.0.0.1.
 
+mod events;
 mod probe;
 mod respond;
 
@@ -28,6 +29,8 @@ use tokio::{
     sync::Semaphore,
     task::JoinSet,
 };
+
+use events::Impatient;
 
 pub use probe::{Heartbeat, Probe};
 pub use respond::Routes;
@@ -211,7 +214,7 @@ async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin, routes: Arc<Rou
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
         .max_buf_size(BUFFER_BYTES)
-        .serve_connection(TokioIo::new(stream), service)
+        .serve_connection(TokioIo::new(Impatient::new(stream)), service)
         .await;
     if let Err(error) = served {
         tracing::debug!(%error, "an admin connection ended");

@@ -14,6 +14,7 @@ mod cells;
 mod control;
 mod exposition;
 mod labels;
+mod latency;
 mod registry;
 mod series;
 pub mod table;
@@ -26,6 +27,7 @@ pub use labels::{
     ConnectionState, ListenerId, MethodLabel, ProtocolLabel, RouteId, RouteLabels, SniMatch, TlsCipher, TlsResult,
     TlsVersion,
 };
+pub use latency::{LATENCY_BUCKETS, LatencyCounts, LatencyHistogram, latency_bound_us};
 pub use registry::{Registry, RegistryConfig};
 pub use series::{RequestSample, RouteSeries, UpstreamSample};
 pub use table::{Metric, MetricDef, MetricKind};
