@@ -17,6 +17,8 @@ use arc_swap::ArcSwap;
 use propylon_kit::clock::{self, Monotonic};
 use propylon_model::{Endpoint, Endpoints, TrafficDistribution};
 
+use crate::endpoint_tally::LastFailureCell;
+
 /// Milliseconds since the process first asked; one clock for all workers, unlike the coarse clock of each.
 pub(crate) fn process_ms() -> u64 {
     static BEGAN: LazyLock<Monotonic> = LazyLock::new(clock::now);
@@ -62,6 +64,10 @@ pub(crate) struct EndpointState {
     pub(crate) latency_us: AtomicU64,
     /// Requests in flight, published by the sweeps as differences; for views, not for limits.
     pub(crate) shown_active: AtomicU32,
+    /// Connections open or being opened, published by the sweeps as differences; for views, not for limits.
+    pub(crate) shown_connections: AtomicU32,
+    /// The last failure, published by the sweeps.
+    pub(crate) last_failure: LastFailureCell,
 }
 
 impl EndpointState {
@@ -80,6 +86,8 @@ impl EndpointState {
             failures_total: AtomicU64::new(0),
             latency_us: AtomicU64::new(0),
             shown_active: AtomicU32::new(0),
+            shown_connections: AtomicU32::new(0),
+            last_failure: LastFailureCell::new(),
         }
     }
 }

@@ -10,10 +10,13 @@ use std::{
 use http::{HeaderValue, request::Parts};
 use propylon_kit::{
     clock::{self, Monotonic},
-    metrics::{RouteLabels, RouteSeries},
+    metrics::RouteSeries,
 };
 
-use crate::{connection_state::ConnectionState, pool::LocalEndpoint, reason::Reason, watch::Watch, worker::Worker};
+use crate::{
+    connection_state::ConnectionState, endpoint_tally::Outcome, pool::LocalEndpoint, reason::Reason,
+    rule_stats::RuleStats, watch::Watch, worker::Worker,
+};
 
 /// A request in flight; shared by the service, the two bodies and the sweep of its worker.
 pub(crate) struct Exchange {
@@ -42,10 +45,10 @@ pub(crate) struct Exchange {
     pub(crate) upstream: Upstream,
 }
 
-/// The rule that a request was matched with: its series and its labels.
+/// The rule that a request was matched with: its series, and its own cells with their labels.
 pub(crate) struct Matched {
     pub(crate) series: RouteSeries,
-    pub(crate) labels: Arc<RouteLabels>,
+    pub(crate) stats: Arc<RuleStats>,
     pub(crate) port: u16,
 }
 
@@ -59,6 +62,8 @@ pub(crate) struct Upstream {
     pub(crate) sent: Cell<Option<Monotonic>>,
     pub(crate) connect_us: Cell<Option<u64>>,
     pub(crate) first_byte_us: Cell<Option<u64>>,
+    /// Why the last attempt failed, where it is followed by another.
+    pub(crate) fault: Cell<Option<Reason>>,
 }
 
 impl Exchange {
@@ -102,6 +107,19 @@ impl Exchange {
     pub(crate) fn release(&self) {
         if let Some(endpoint) = self.lease.take() {
             endpoint.active.set(endpoint.active.get().saturating_sub(1));
+            endpoint.tally.count(self.outcome());
+        }
+    }
+
+    /// How the attempt that ends now ended, for the endpoint.
+    fn outcome(&self) -> Outcome {
+        let upstream = &self.upstream;
+        let fault = upstream.fault.take().or_else(|| self.reason.get());
+        match (upstream.status.get(), fault) {
+            (status @ 500.., _) => Outcome::AnsweredError(status),
+            (_, Some(reason)) if reason.status().is_server_error() => Outcome::Failed(reason),
+            (0, _) => Outcome::Abandoned,
+            (_, _) => Outcome::Answered(upstream.first_byte_us.get()),
         }
     }
 

@@ -165,6 +165,7 @@ pub(crate) fn refused(worker: &Worker, state: &ConnectionState, reason: Reason) 
         response_bytes: 0,
         upstream: None,
     });
+    record_unmatched(worker, status, 0, Some(reason));
     if !worker.log.is_enabled() {
         return;
     }
@@ -226,8 +227,22 @@ fn count(exchange: &Exchange, now: Monotonic) {
         Some(matched) => {
             matched.series.inflight().dec();
             matched.series.record(&sample);
+            if let Some(cells) = matched.stats.cells(exchange.worker.metrics.index()) {
+                cells.in_flight.dec();
+                cells.record(sample.status, duration_us, exchange.reason.get());
+            }
         }
-        None => exchange.worker.metrics.route(RouteId::UNMATCHED).record(&sample),
+        None => {
+            let worker = &exchange.worker;
+            worker.metrics.route(RouteId::UNMATCHED).record(&sample);
+            record_unmatched(worker, sample.status, duration_us, exchange.reason.get());
+        }
+    }
+}
+
+fn record_unmatched(worker: &Worker, status: u16, duration_us: u64, reason: Option<Reason>) {
+    if let Some(cells) = worker.shared.live.unmatched.cells(worker.metrics.index()) {
+        cells.record(status, duration_us, reason);
     }
 }
 
@@ -258,7 +273,7 @@ fn log(exchange: &Exchange, now: Monotonic) {
     let (parts, upstream, worker) = (&exchange.parts, &exchange.upstream, &exchange.worker);
     let matched = exchange.matched.borrow();
     let (namespace, ingress, service) = matched.as_ref().map_or(("", "", ""), |matched| {
-        let labels = &matched.labels;
+        let labels = &matched.stats.labels;
         (&*labels.namespace, &*labels.ingress, &*labels.service)
     });
     let mut port = itoa::Buffer::new();

@@ -20,6 +20,7 @@ use propylon_model::{BackendProtocol, Pool};
 use crate::{
     config::millis,
     endpoint_state::{EndpointList, EndpointState, EndpointsHandle, LiveEndpoint},
+    endpoint_tally::Tally,
     upstream::{Alpn, Home, Http1, Http2, TlsConfigError, TlsTransport, Transport},
 };
 
@@ -71,6 +72,8 @@ pub(crate) struct LocalEndpoint {
     pub(crate) state: Arc<EndpointState>,
     /// Requests in flight from this worker.
     pub(crate) active: Cell<u32>,
+    /// What the next sweep publishes.
+    pub(crate) tally: Tally,
     /// Whether the endpoint left the pool: nothing is kept for it.
     gone: Cell<bool>,
     idle: RefCell<Vec<IdleConnection>>,
@@ -148,6 +151,7 @@ impl LocalEndpoint {
             address: live.spec.address,
             state: Arc::clone(&live.state),
             active: Cell::new(0),
+            tally: Tally::default(),
             gone: Cell::new(false),
             idle: RefCell::default(),
             http2: RefCell::default(),
@@ -195,6 +199,24 @@ impl LocalEndpoint {
     fn sweep(&self) {
         let now = self.now_ms.get();
         self.idle.borrow_mut().retain(|idle| idle.until_ms > now);
+        self.tally.publish(&self.state, self.active.get(), self.connections());
+    }
+
+    /// Connections that are open or being opened, as far as they are known: an HTTP/1.1 request has one to itself.
+    fn connections(&self) -> u32 {
+        let idle = u32::try_from(self.idle.borrow().len()).unwrap_or(u32::MAX);
+        let busy = match *self.http2.borrow() {
+            Some(_) => 1,
+            None => self.active.get(),
+        };
+        idle.saturating_add(busy)
+    }
+}
+
+impl Drop for LocalEndpoint {
+    fn drop(&mut self) {
+        // What the sweep published last must not stand for ever.
+        self.tally.publish(&self.state, 0, 0);
     }
 }
 

@@ -120,7 +120,7 @@ pub fn start(config: Config) -> Result<ProxyHandle, StartError> {
     }));
     let now_unix_s = i64::try_from(clock::unix_now().as_secs()).unwrap_or(i64::MAX);
     let context = TlsContext::new(now_unix_s).map_err(StartError::SelfSigned)?;
-    let applier = Applier::new(Arc::clone(&registry), context);
+    let applier = Applier::new(Arc::clone(&registry), context, config.workers);
     let sockets = Arc::new(Sockets::default());
     let (mut addresses, per_worker) = bind_all(&config, &sockets)?;
     let log = open_log(&config)?;

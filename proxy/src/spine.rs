@@ -127,9 +127,12 @@ fn note_match(exchange: &Exchange, route: &Route<Target>) {
     let series = exchange.worker.metrics.route(target.metrics);
     series.inflight().inc();
     let port = target.pool.as_ref().map_or(0, |pool| pool.spec.port);
+    if let Some(cells) = target.stats.cells(exchange.worker.metrics.index()) {
+        cells.in_flight.inc();
+    }
     exchange.matched.replace(Some(Matched {
         series,
-        labels: std::sync::Arc::clone(&target.labels),
+        stats: std::sync::Arc::clone(&target.stats),
         port,
     }));
 }

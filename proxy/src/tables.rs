@@ -7,12 +7,16 @@ use std::{
 
 use arc_swap::ArcSwap;
 use propylon_kit::metrics::{Registry, RouteId, RouteLabels};
-use propylon_model::{Action, Delta, EndpointsName, Pool, PoolName, Resources, RouteGroup, TrafficDistribution};
-use propylon_routing::{Compiler, RouteTable};
+use propylon_model::{
+    Action, Delta, EndpointsName, HostPattern, ObjectRef, PathMatch, Pool, PoolName, Resources, RouteGroup,
+    TrafficDistribution,
+};
+use propylon_routing::{Claim, Compiler, RouteTable};
 
 use crate::{
     endpoint_state::EndpointsHandle,
     pool::PoolHandle,
+    rule_stats::RuleStats,
     tls::{CertTable, TlsContext},
 };
 
@@ -23,8 +27,8 @@ pub(crate) struct Target {
     pub(crate) pool: Option<Arc<PoolHandle>>,
     /// The series of its metrics.
     pub(crate) metrics: RouteId,
-    /// Labels for the access log.
-    pub(crate) labels: Arc<RouteLabels>,
+    /// What the rule has served, and its labels.
+    pub(crate) stats: Arc<RuleStats>,
 }
 
 /// What a worker pins for a request.
@@ -37,6 +41,8 @@ pub(crate) struct Tables {
 pub(crate) struct Live {
     pub(crate) tables: Arc<ArcSwap<Tables>>,
     pub(crate) certificates: Arc<ArcSwap<CertTable>>,
+    /// Requests that no rule matched.
+    pub(crate) unmatched: RuleStats,
 }
 
 /// The control side: holds the resources, applies deltas, swaps, and frees what is old.
@@ -47,6 +53,7 @@ pub(crate) struct Applier {
     compiler: Compiler<Target>,
     pools: HashMap<PoolName, Arc<PoolHandle>>,
     endpoints: HashMap<EndpointsName, Arc<EndpointsHandle>>,
+    rules: Rules,
     context: Arc<TlsContext>,
     next_pool_id: u32,
     generation: u64,
@@ -66,7 +73,8 @@ pub struct Applied {
 }
 
 impl Applier {
-    pub(crate) fn new(registry: Arc<Registry>, context: Arc<TlsContext>) -> Self {
+    /// Serves nothing yet; `workers` threads will count what they serve.
+    pub(crate) fn new(registry: Arc<Registry>, context: Arc<TlsContext>, workers: usize) -> Self {
         let certificates = CertTable::build(&Resources::default().certificates, &context, None);
         let tables = Tables {
             routes: RouteTable::default(),
@@ -75,6 +83,7 @@ impl Applier {
         let live = Live {
             tables: Arc::new(ArcSwap::from_pointee(tables)),
             certificates: Arc::new(ArcSwap::from_pointee(certificates)),
+            unmatched: RuleStats::new(RouteLabels::new("", "__unmatched__", ""), workers),
         };
         Self {
             live: Arc::new(live),
@@ -83,6 +92,10 @@ impl Applier {
             compiler: Compiler::new(),
             pools: HashMap::new(),
             endpoints: HashMap::new(),
+            rules: Rules {
+                workers,
+                stats: HashMap::new(),
+            },
             context,
             next_pool_id: 0,
             generation: 0,
@@ -176,8 +189,8 @@ impl Applier {
     }
 
     fn swap_routes(&mut self, delta: &Delta, replaced: &BTreeSet<PoolName>) {
-        let (pools, registry) = (&self.pools, &self.registry);
-        let mut make = |group: &RouteGroup, action: &Action| make_target(pools, registry, group, action);
+        let (pools, registry, rules) = (&self.pools, &self.registry, &mut self.rules);
+        let mut make = |group: &RouteGroup, claim: Claim<'_>| make_target(pools, registry, rules, (group, claim));
         let mut routes = self.compiler.apply(&delta.groups, &mut make);
         if !replaced.is_empty() {
             routes = self.compiler.refresh_pools(replaced, &mut make);
@@ -221,15 +234,33 @@ impl Applier {
     /// Removes the metrics of routes that are gone; to be called now and then from the control thread.
     pub(crate) fn retire_series(&mut self) {
         if std::mem::take(&mut self.series_dirty) {
-            let live: HashSet<RouteId> = self
-                .live
-                .tables
-                .load()
-                .routes
-                .routes()
-                .map(|route| route.target.metrics)
-                .collect();
+            let tables = self.live.tables.load();
+            let targets = || tables.routes.routes().map(|route| &route.target);
+            let live: HashSet<RouteId> = targets().map(|target| target.metrics).collect();
             self.registry.set_live(&live);
+            let live: HashSet<*const RuleStats> = targets().map(|target| Arc::as_ptr(&target.stats)).collect();
+            self.rules.stats.retain(|_, stats| live.contains(&Arc::as_ptr(stats)));
+        }
+    }
+}
+
+/// What the rules have served, by source, host and path; kept over changes of everything else.
+struct Rules {
+    workers: usize,
+    stats: HashMap<(ObjectRef, HostPattern, Option<PathMatch>), Arc<RuleStats>>,
+}
+
+impl Rules {
+    /// The cells of a rule; new ones where it now leads to another Service.
+    fn stats(&mut self, group: &RouteGroup, path: Option<&PathMatch>, labels: RouteLabels) -> Arc<RuleStats> {
+        let key = (group.source.clone(), group.host.clone(), path.cloned());
+        match self.stats.get(&key) {
+            Some(stats) if stats.labels == labels => Arc::clone(stats),
+            _ => {
+                let stats = Arc::new(RuleStats::new(labels, self.workers));
+                self.stats.insert(key, Arc::clone(&stats));
+                stats
+            }
         }
     }
 }
@@ -237,10 +268,10 @@ impl Applier {
 fn make_target(
     pools: &HashMap<PoolName, Arc<PoolHandle>>,
     registry: &Registry,
-    group: &RouteGroup,
-    action: &Action,
+    rules: &mut Rules,
+    (group, claim): (&RouteGroup, Claim<'_>),
 ) -> Target {
-    let pool = match action {
+    let pool = match claim.action {
         Action::Forward(name) => pools.get(name).map(Arc::clone),
         Action::Refuse(_) => None,
     };
@@ -255,7 +286,7 @@ fn make_target(
     Target {
         pool,
         metrics: registry.route(&labels),
-        labels: Arc::new(labels),
+        stats: rules.stats(group, claim.path, labels),
     }
 }
 

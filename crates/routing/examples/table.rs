@@ -24,14 +24,14 @@ use propylon_model::{
     Rule, RulePosition,
     path::{PathError, RequestPath},
 };
-use propylon_routing::{Compiler, Found, RouteTable};
+use propylon_routing::{Claim, Compiler, Found, RouteTable};
 
 type Target = Arc<str>;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let groups = all_groups()?.groups;
     let rss_before = rss_bytes()?;
-    let mut targets = |_: &RouteGroup, _: &Action| Target::from("pool");
+    let mut targets = |_: &RouteGroup, _: Claim<'_>| Target::from("pool");
 
     let mut builds = Vec::new();
     for _ in 0..RUNS {

@@ -7,7 +7,7 @@ use std::{
 
 use propylon_model::{Action, GroupName, HostPattern, PoolName, RouteGroup};
 
-use crate::{host_table::HostTable, table::RouteTable};
+use crate::{host_table::HostTable, route::Claim, table::RouteTable};
 
 /// Keeps the route groups by host and makes a new [`RouteTable`] of each change.
 ///
@@ -41,7 +41,7 @@ impl<T> Compiler<T> {
     pub fn apply(
         &mut self,
         groups: &BTreeMap<GroupName, Option<Arc<RouteGroup>>>,
-        make: &mut dyn FnMut(&RouteGroup, &Action) -> T,
+        make: &mut dyn FnMut(&RouteGroup, Claim<'_>) -> T,
     ) -> RouteTable<T> {
         for (name, group) in groups {
             if let Some(old) = self.groups.remove(name) {
@@ -64,7 +64,7 @@ impl<T> Compiler<T> {
     pub fn refresh_pools(
         &mut self,
         pools: &BTreeSet<PoolName>,
-        make: &mut dyn FnMut(&RouteGroup, &Action) -> T,
+        make: &mut dyn FnMut(&RouteGroup, Claim<'_>) -> T,
     ) -> RouteTable<T> {
         let names = |action: &Action| matches!(action, Action::Forward(pool) if pools.contains(pool));
         let affected = self.groups.values().filter(|group| {
@@ -89,7 +89,7 @@ impl<T> Compiler<T> {
         }
     }
 
-    fn rebuild(&mut self, make: &mut dyn FnMut(&RouteGroup, &Action) -> T) -> RouteTable<T> {
+    fn rebuild(&mut self, make: &mut dyn FnMut(&RouteGroup, Claim<'_>) -> T) -> RouteTable<T> {
         // Taken out before it is built: a host that makes `make` panic keeps its last table and holds up no other.
         while let Some(host) = self.touched.pop_first() {
             let table = self.hosts.get(&host).map(|names| {

@@ -4,7 +4,11 @@ use std::sync::Arc;
 
 use propylon_model::{Action, HostPattern, PathMatch, RouteGroup, RoutePolicy, Rule};
 
-use crate::{index::Index, merge::merge, route::Route};
+use crate::{
+    index::Index,
+    merge::merge,
+    route::{Claim, Route},
+};
 
 /// What the rules of one host pattern make of a path.
 ///
@@ -26,7 +30,7 @@ impl<T> HostTable<T> {
     pub(crate) fn new<'a>(
         host: &HostPattern,
         groups: impl IntoIterator<Item = &'a RouteGroup>,
-        make: &mut dyn FnMut(&RouteGroup, &Action) -> T,
+        make: &mut dyn FnMut(&RouteGroup, Claim<'_>) -> T,
     ) -> Self {
         let host = match host {
             HostPattern::Any => "",
@@ -121,7 +125,7 @@ fn route<T>(
     group: &RouteGroup,
     rule: Option<&Rule>,
     (action, policy): (&Action, &RoutePolicy),
-    make: &mut dyn FnMut(&RouteGroup, &Action) -> T,
+    make: &mut dyn FnMut(&RouteGroup, Claim<'_>) -> T,
 ) -> Route<T> {
     Route {
         source: group.source.clone(),
@@ -131,6 +135,12 @@ fn route<T>(
         action: action.clone(),
         policy: policy.clone(),
         redirect_https: group.redirect_https,
-        target: make(group, action),
+        target: make(
+            group,
+            Claim {
+                path: rule.map(|rule| &rule.path),
+                action,
+            },
+        ),
     }
 }

@@ -18,5 +18,5 @@ mod table;
 
 pub use compiler::Compiler;
 pub use merge::{Conflict, Merged, Winner, conflicts, merge};
-pub use route::Route;
+pub use route::{Claim, Route};
 pub use table::{Found, RouteTable};

@@ -22,3 +22,12 @@ pub struct Route<T> {
     /// What the caller of the compiler made for the action: the proxy's handle of the pool.
     pub target: T,
 }
+
+/// What a target is made for, beside its group: one rule of the group, or its default backend.
+#[derive(Clone, Copy, Debug)]
+pub struct Claim<'a> {
+    /// What the rule matches; none for a default backend.
+    pub path: Option<&'a PathMatch>,
+    /// What is done.
+    pub action: &'a Action,
+}

@@ -125,7 +125,8 @@ impl Attempts<'_> {
             let acquired = match self.acquire(&endpoint, fresh_only).await {
                 Ok(acquired) => acquired,
                 Err(error) if last || self.exchange.watch.fired() == Some(Reason::RequestTimeout) => return Err(error),
-                Err(_) => {
+                Err(error) => {
+                    self.exchange.upstream.fault.set(Some(error.reason));
                     self.repeat(&mut tried, endpoint.address, CONNECT_FAILURE);
                     continue;
                 }
@@ -148,6 +149,7 @@ impl Attempts<'_> {
                     };
                     // What was idle beside a dead connection is likely dead too.
                     endpoint.drop_idle();
+                    self.exchange.upstream.fault.set(Some(reason_of(error.kind)));
                     fresh_only = true;
                     self.repeat(&mut tried, endpoint.address, RESET);
                 }

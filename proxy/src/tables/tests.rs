@@ -52,7 +52,7 @@ fn applier() -> Applier {
         retry_reasons: RETRY_REASONS,
         max_routes: 10,
     });
-    Applier::new(Arc::new(registry), TlsContext::new(0).unwrap())
+    Applier::new(Arc::new(registry), TlsContext::new(0).unwrap(), 1)
 }
 
 /// How many endpoints a request finds that pinned the table.

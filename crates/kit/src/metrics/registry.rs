@@ -74,8 +74,9 @@ impl Registry {
             self.config.reasons.len(),
             self.config.retry_reasons.len(),
         ));
-        self.lock().workers.push(Arc::clone(&cells));
-        WorkerMetrics::new(cells)
+        let mut state = self.lock();
+        state.workers.push(Arc::clone(&cells));
+        WorkerMetrics::new(state.workers.len() - 1, cells)
     }
 
     /// Names a listener; the same name gives the same id. Beyond 16 names the last one takes the rest.

@@ -18,14 +18,16 @@ pub(crate) const MAX_LISTENERS: usize = 16;
 /// is what keeps every cell single-writer.
 #[derive(Debug)]
 pub struct WorkerMetrics {
+    index: usize,
     cells: Arc<WorkerCells>,
     /// By slot.
     routes: RefCell<Vec<Option<RouteSeries>>>,
 }
 
 impl WorkerMetrics {
-    pub(crate) fn new(cells: Arc<WorkerCells>) -> Self {
+    pub(crate) fn new(index: usize, cells: Arc<WorkerCells>) -> Self {
         Self {
+            index,
             cells,
             routes: RefCell::new(Vec::new()),
         }
@@ -47,6 +49,11 @@ impl WorkerMetrics {
             return series.clone();
         }
         self.first_use(id)
+    }
+
+    /// The number of the thread among those of the registry, from 0: its place where something is kept per thread.
+    pub fn index(&self) -> usize {
+        self.index
     }
 
     /// Counts a response or refusal of our own by the index of its reason in [`super::RegistryConfig::reasons`]; an

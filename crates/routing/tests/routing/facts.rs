@@ -208,7 +208,7 @@ fn a_host_that_cannot_be_built_keeps_its_last_table_and_holds_up_no_other() {
         group("v", "a.test", &[prefix("/v")]),
         group("v", "b.test", &[prefix("/v")]),
     ];
-    let mut fails = |group: &propylon_model::RouteGroup, _: &propylon_model::Action| {
+    let mut fails = |group: &propylon_model::RouteGroup, _: propylon_routing::Claim<'_>| {
         assert_ne!(group.host.to_string(), "a.test", "a target that cannot be made");
     };
     let attempt = panic::AssertUnwindSafe(|| compiler.apply(&added(&second), &mut fails));
