@@ -7,6 +7,8 @@
 //!
 //! Start from [`RouteTable`].
 
+pub mod explain;
+
 mod compiler;
 mod host_map;
 mod host_table;

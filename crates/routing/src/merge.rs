@@ -108,7 +108,7 @@ fn seniority(group: &RouteGroup) -> (bool, Option<i64>, &ObjectRef) {
 }
 
 /// What two rules of one host must not both say.
-fn claim(path: &PathMatch) -> (bool, &str) {
+pub(crate) fn claim(path: &PathMatch) -> (bool, &str) {
     match path {
         PathMatch::Exact(path) => (false, path.as_str()),
         PathMatch::Prefix(path) => (true, path.without_trailing_slash()),

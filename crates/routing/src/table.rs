@@ -2,7 +2,7 @@
 
 use std::{hash::BuildHasher, sync::Arc};
 
-use propylon_model::{HostPattern, path::RequestPath};
+use propylon_model::{HostName, HostPattern, PathMatch, path::RequestPath};
 
 use crate::{host_map::HostMap, host_table::HostTable, route::Route};
 
@@ -61,6 +61,24 @@ impl<T> RouteTable<T> {
             .chain(root.wildcards.sorted())
             .chain(&root.any);
         tables.flat_map(|table| table.routes())
+    }
+
+    /// The host patterns that have rules.
+    pub(crate) fn hosts(&self) -> impl Iterator<Item = HostPattern> {
+        let root = &self.root;
+        let named = |table: &Arc<HostTable<T>>| HostName::parse(std::str::from_utf8(table.host()).ok()?).ok();
+        let exact = root.exact.sorted().into_iter().filter_map(named);
+        let wildcards = root.wildcards.sorted().into_iter().filter_map(named);
+        exact
+            .map(HostPattern::Exact)
+            .chain(wildcards.map(HostPattern::Wildcard))
+            .chain(root.any.iter().map(|_| HostPattern::Any))
+    }
+
+    /// What the rules match that are looked at for a host; a default backend matches everything and is left out.
+    pub(crate) fn paths_of(&self, host: &str) -> impl Iterator<Item = &PathMatch> {
+        let routes = self.host_table(host).into_iter().flat_map(|table| table.routes());
+        routes.filter_map(|route| route.path.as_ref())
     }
 
     /// Puts the table of a host in, or removes it; copies what other clones of this table hold.

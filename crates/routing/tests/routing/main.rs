@@ -5,6 +5,7 @@ mod backend;
 #[cfg(test)]
 mod build;
 #[cfg(test)]
+mod explain_facts;
 mod facts;
 #[cfg(test)]
 mod merge_facts;
