@@ -101,7 +101,7 @@ pub const INTERVAL_MS: u64 = 5_000;
 /// Endpoints with answers enough that a comparison of latencies needs.
 pub const LEAST_ENDPOINTS: usize = 3;
 /// Answers of an endpoint in an interval that make its latency count.
-pub const LEAST_ANSWERS: u64 = 20;
+pub const LEAST_ANSWERS: u64 = 10;
 /// How many times slower than the median an outlier is.
 pub const SLOWER: u64 = 4;
 /// How much slower than the median an outlier is at least, microseconds: below that nobody notices.
