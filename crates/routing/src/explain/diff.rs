@@ -97,7 +97,7 @@ fn table(resources: &Resources) -> RouteTable<Served> {
         .iter()
         .map(|(name, group)| (name.clone(), Some(Arc::clone(group))))
         .collect();
-    Compiler::new().apply(&groups, &mut |_: &RouteGroup, action| served(resources, action))
+    Compiler::new().apply(&groups, &mut |_: &RouteGroup, claim| served(resources, claim.action))
 }
 
 fn served(resources: &Resources, action: &Action) -> Served {
