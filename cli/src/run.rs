@@ -67,6 +67,9 @@ pub(crate) struct CompileArgs {
     /// Whether endpoints may be loopback and link-local addresses
     #[arg(long, value_enum, env = "PROPYLON_ALLOW_LOCAL_ENDPOINTS", default_value_t, num_args = 0..=1, default_missing_value = "on")]
     pub(crate) allow_local_endpoints: Switch,
+    /// Whether Services of type `ExternalName` are served
+    #[arg(long, value_enum, env = "PROPYLON_EXTERNAL_NAME", default_value_t, num_args = 0..=1, default_missing_value = "on")]
+    pub(crate) external_name: Switch,
 }
 
 /// A feature that is on unless it is switched off.
@@ -87,7 +90,8 @@ impl CompileArgs {
             default_tls_secret: self.default_tls_secret,
             maps: self.map,
             allow_local_endpoints: self.allow_local_endpoints == Switch::On,
-            now_unix_s: 0,
+            external_name: self.external_name == Switch::On,
+            ..Options::default()
         }
     }
 }

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 
 use crate::{
     balance::PoolPolicy,
-    host::HostPattern,
+    host::{HostName, HostPattern},
     name::{CertificateName, EndpointsName},
     object::ObjectRef,
 };
@@ -96,6 +96,8 @@ pub struct Passthrough {
     pub created_unix_s: Option<i64>,
     /// The host, never [`HostPattern::Any`].
     pub host: HostPattern,
+    /// Exact hosts one label below a wildcard `host` that another Ingress serves, in order: their TLS is not handed on.
+    pub not_for: Vec<HostName>,
     /// The endpoints to choose from.
     pub endpoints: EndpointsName,
     /// How one is chosen, as for [`L4Service::policy`].

@@ -102,7 +102,9 @@ report_reasons! {
     DuplicateObject = PRP0014 Error,
     /// An endpoint's address is of a range that requests must not be sent to (loopback, link-local); it is left out.
     EndpointDenied = PRP0015 Warning,
-    /// A Service of type `ExternalName` is not supported yet; the path answers 503.
+    /// The name of a Service of type `ExternalName` is one of the cluster or of the proxy's own host; the path answers 503.
+    ExternalNameDenied = PRP0026 Error,
+    /// A Service of type `ExternalName`, while `--external-name` is off; the path answers 503.
     ExternalNameUnsupported = PRP0016 Error,
     /// The object, or the file, does not parse; what it last gave stays in force.
     InvalidManifest = PRP0017 Error,
@@ -204,6 +206,7 @@ mod tests {
             ("PRP0023", "TLSHostMismatch"),
             ("PRP0024", "TLSSecretInvalid"),
             ("PRP0025", "TLSSecretNotFound"),
+            ("PRP0026", "ExternalNameDenied"),
         ];
         let now: BTreeSet<_> = ReportReason::ALL
             .iter()

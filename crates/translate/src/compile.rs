@@ -8,7 +8,7 @@ use crate::{
     memory::Memory,
     nginx::{self, Verdict},
     reports::Reports,
-    settings::Settings,
+    settings::{self, Settings},
     tls,
     world::{Options, World},
 };
@@ -41,8 +41,9 @@ pub fn compile(world: &World, options: &Options, memory: &mut Memory) -> Compile
         }
         true
     });
+    let services = settings::of_services(world, memory, &mut reports);
     let certificates = tls::compile(world, options, &served, memory, &mut reports);
-    let mut backends = Backends::new(world, options, memory, &mut reports);
+    let mut backends = Backends::new(world, options, services, memory);
     let mut resources = Resources::default();
     for ingress in &served {
         resources

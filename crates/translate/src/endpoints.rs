@@ -6,8 +6,8 @@ use std::{
     sync::Arc,
 };
 
-use k8s_openapi::api::discovery::v1 as discovery;
-use propylon_model::{Endpoint, Endpoints};
+use k8s_openapi::api::{core::v1::ServiceSpec, discovery::v1 as discovery};
+use propylon_model::{Endpoint, Endpoints, L4Protocol, TrafficDistribution};
 
 use crate::world::{Key, World};
 
@@ -44,6 +44,8 @@ impl<'a> Slices<'a> {
 /// What decides about an endpoint besides itself.
 #[derive(Clone, Copy)]
 pub(crate) struct Policy {
+    /// The ports of slices that count.
+    pub(crate) protocol: L4Protocol,
     /// `spec.publishNotReadyAddresses`: readiness does not count.
     pub(crate) publish_not_ready: bool,
     /// Whether loopback and link-local addresses may be used.
@@ -56,7 +58,7 @@ pub(crate) struct Choice {
     pub(crate) endpoints: Endpoints,
     /// Addresses left out by [`Policy::allow_local`].
     pub(crate) denied: BTreeSet<IpAddr>,
-    /// Names of the TCP ports that the slices have.
+    /// Names of the ports of that protocol that the slices have.
     pub(crate) port_names: BTreeSet<String>,
     /// Whether a slice has the port.
     pub(crate) has_port: bool,
@@ -84,7 +86,7 @@ pub(crate) fn choose(slices: &[&discovery::EndpointSlice], port_name: &str, poli
             .ports
             .iter()
             .flatten()
-            .filter(|port| is_tcp(port.protocol.as_deref()))
+            .filter(|port| is_of(port.protocol.as_deref(), policy.protocol))
         {
             let name = port.name.as_deref().unwrap_or_default();
             choice.port_names.insert(name.to_owned());
@@ -112,9 +114,18 @@ pub(crate) fn choose(slices: &[&discovery::EndpointSlice], port_name: &str, poli
     choice
 }
 
-/// Whether a protocol is TCP, which it is where none is given.
-pub(crate) fn is_tcp(protocol: Option<&str>) -> bool {
-    protocol.is_none_or(|protocol| protocol.is_empty() || protocol == "TCP")
+/// Whether a port is one of the protocol; it is one of TCP where it says nothing.
+pub(crate) fn is_of(protocol: Option<&str>, wanted: L4Protocol) -> bool {
+    protocol.filter(|protocol| !protocol.is_empty()).unwrap_or("TCP") == wanted.as_str()
+}
+
+/// Which endpoints a Service prefers; the API server lets nothing else pass.
+pub(crate) fn distribution(spec: Option<&ServiceSpec>) -> TrafficDistribution {
+    match spec.and_then(|spec| spec.traffic_distribution.as_deref()) {
+        Some("PreferClose" | "PreferSameZone") => TrafficDistribution::PreferSameZone,
+        Some("PreferSameNode") => TrafficDistribution::PreferSameNode,
+        _ => TrafficDistribution::Any,
+    }
 }
 
 fn add_slice(
@@ -147,6 +158,14 @@ fn add_slice(
             pod: pod.and_then(|target| target.name.as_deref()).map(Arc::from),
             node: endpoint.node_name.as_deref().map(Arc::from),
             zone: endpoint.zone.as_deref().map(Arc::from),
+            for_zones: hints(endpoint, |hints| {
+                let zones = hints.for_zones.iter().flatten();
+                zones.map(|zone| zone.name.as_str()).collect()
+            }),
+            for_nodes: hints(endpoint, |hints| {
+                let nodes = hints.for_nodes.iter().flatten();
+                nodes.map(|node| node.name.as_str()).collect()
+            }),
             ..Endpoint::new(address)
         };
         let better = (state, entry);
@@ -155,6 +174,12 @@ fn add_slice(
             .and_modify(|known| *known = known.clone().max(better.clone()))
             .or_insert(better);
     }
+}
+
+/// Names of a hint, in order.
+fn hints(endpoint: &discovery::Endpoint, of: impl Fn(&discovery::EndpointHints) -> BTreeSet<&str>) -> Vec<Arc<str>> {
+    let names = endpoint.hints.as_ref().map(of).unwrap_or_default();
+    names.into_iter().map(Arc::from).collect()
 }
 
 fn state(endpoint: &discovery::Endpoint, policy: Policy) -> State {
@@ -169,7 +194,7 @@ fn state(endpoint: &discovery::Endpoint, policy: Policy) -> State {
 }
 
 /// Loopback and link-local: addresses of the proxy's own node, among them the metadata service of clouds.
-fn is_local(ip: IpAddr) -> bool {
+pub(crate) fn is_local(ip: IpAddr) -> bool {
     match ip.to_canonical() {
         IpAddr::V4(ip) => ip.is_loopback() || ip.is_link_local(),
         IpAddr::V6(ip) => ip.is_loopback() || ip.is_unicast_link_local(),
@@ -177,7 +202,7 @@ fn is_local(ip: IpAddr) -> bool {
 }
 
 /// What no connection can be meant for.
-fn is_never_allowed(ip: IpAddr) -> bool {
+pub(crate) fn is_never_allowed(ip: IpAddr) -> bool {
     match ip.to_canonical() {
         IpAddr::V4(ip) => ip.is_unspecified() || ip.is_multicast() || ip.is_broadcast(),
         IpAddr::V6(ip) => ip.is_unspecified() || ip.is_multicast(),

@@ -129,7 +129,8 @@ impl Builder<'_, '_> {
         let service = backend.service.as_ref()?;
         let action = self.backends.resolve(self.ingress, field, service, self.reports);
         let key = Key::new(self.ingress.key.namespace.clone(), service.name.as_str());
-        let policy = self.ingress.settings.policy(&self.backends.settings(&key));
+        let settings = self.backends.merged(Some(&self.ingress.settings), &key);
+        let policy = settings.route_policy();
         match &self.ingress.restriction {
             Some(annotation) => Some((
                 Action::Refuse(Refusal::RestrictionUnsupported(Arc::clone(annotation))),

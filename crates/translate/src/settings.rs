@@ -1,18 +1,38 @@
 //! The annotations of an object to settings.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use propylon_model::{Kind, ObjectRef, ReportReason, RoutePolicy};
+use propylon_model::{Kind, ObjectRef, ReportReason};
 
 use crate::{
     annotations::{
-        self, Annotation, BACKEND_CA_SECRET, CONNECT_TIMEOUT, Form, PREFIX, REDIRECT_HTTPS, REQUEST_TIMEOUT,
-        RESPONSE_IDLE_TIMEOUT, RESPONSE_TIMEOUT, Redirect, TUNNEL_IDLE_TIMEOUT, Value,
+        self, Annotation, BACKEND_CA_SECRET, Form, PREFIX, REDIRECT_HTTPS, Redirect, TLS_PASSTHROUGH, TLS_SECRET, Value,
     },
     memory::Memory,
     reports::Reports,
+    world::{Key, World},
 };
+
+mod merged;
+
+pub(crate) use merged::Merged;
+
+/// The settings of every Service.
+pub(crate) type ServiceSettings<'a> = BTreeMap<&'a Key, Settings>;
+
+/// Reads the annotations of every Service.
+pub(crate) fn of_services<'a>(world: &'a World, memory: &mut Memory, reports: &mut Reports) -> ServiceSettings<'a> {
+    let services = world.services.iter().map(|(key, service)| {
+        let object = ObjectRef::new(Kind::Service, key.namespace.clone(), key.name.clone());
+        (key, Settings::read(&object, &service.metadata, memory, reports))
+    });
+    services.collect()
+}
+
+/// The annotations without which a connection would go unverified or unencrypted: a value that never was good is not as
+/// if there were none.
+const CLOSED: &[&str] = &[BACKEND_CA_SECRET, TLS_SECRET];
 
 /// The annotation values that are in force on an object.
 #[derive(Clone, Debug, Default)]
@@ -43,7 +63,7 @@ impl Settings {
         let good = values.iter().filter(|(_, value)| **value != Value::Unusable);
         memory.put_values(object, good.map(|(name, value)| (*name, value.clone())).collect());
         // Where nothing was ever good, the default holds; but not for what keeps a connection from going unverified.
-        values.retain(|name, value| *value != Value::Unusable || *name == BACKEND_CA_SECRET);
+        values.retain(|name, value| *value != Value::Unusable || CLOSED.contains(name));
         Self(values)
     }
 
@@ -67,26 +87,14 @@ impl Settings {
         }
     }
 
-    /// The timeouts of a rule of this Ingress that leads to a Service.
-    pub(crate) fn policy(&self, service: &Self) -> RoutePolicy {
-        let value = |name: &str| self.0.get(name).or_else(|| service.0.get(name));
-        let duration = |name: &str, default: Duration| match value(name) {
-            Some(Value::Duration(duration)) => *duration,
-            _ => default,
-        };
-        let default = RoutePolicy::default();
-        RoutePolicy {
-            connect_timeout: duration(CONNECT_TIMEOUT, default.connect_timeout),
-            response_timeout: duration(RESPONSE_TIMEOUT, default.response_timeout),
-            response_idle_timeout: duration(RESPONSE_IDLE_TIMEOUT, default.response_idle_timeout),
-            request_timeout: match value(REQUEST_TIMEOUT) {
-                Some(Value::Duration(duration)) => Some(*duration),
-                Some(Value::Off) => None,
-                _ => default.request_timeout,
-            },
-            tunnel_idle_timeout: duration(TUNNEL_IDLE_TIMEOUT, default.tunnel_idle_timeout),
-            retry: default.retry,
-        }
+    /// Whether TLS of the hosts is handed on unopened.
+    pub(crate) fn is_passthrough(&self) -> bool {
+        self.0.get(TLS_PASSTHROUGH) == Some(&Value::Switch(true))
+    }
+
+    /// A value that can be used.
+    fn value(&self, annotation: &str) -> Option<&Value> {
+        self.0.get(annotation).filter(|value| **value != Value::Unusable)
     }
 }
 
@@ -118,6 +126,9 @@ fn invalid(key: &str, why: &str, annotation: &Annotation, last_good: Option<&Val
         Some(_) => "the last good value stays in force".to_owned(),
         None if annotation.name == BACKEND_CA_SECRET => {
             "the backend cannot be verified and requests to it over TLS are answered with 503".to_owned()
+        }
+        None if annotation.name == TLS_SECRET => {
+            "the ports that terminate TLS are closed rather than served in clear text".to_owned()
         }
         None => format!("the default holds ({})", annotation.default),
     };

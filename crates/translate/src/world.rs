@@ -172,6 +172,10 @@ pub struct Options {
     pub maps: Vec<ServiceMap>,
     /// Whether endpoints may be loopback or link-local addresses.
     pub allow_local_endpoints: bool,
+    /// `--external-name`: whether Services of type `ExternalName` are served.
+    pub external_name: bool,
+    /// The cluster's DNS domain, whose names no external name may have; `cluster.local` is always refused. Default none.
+    pub cluster_domain: String,
     /// The time of this compile, Unix seconds: for expired and expiring certificates. Compile again from time to time
     /// (every hour is enough), so that a certificate that ends is noticed without a change of any object.
     pub now_unix_s: i64,

@@ -8,292 +8,336 @@ const BOTH: &[Kind] = &[Kind::Ingress, Kind::Service];
 const INGRESS: &[Kind] = &[Kind::Ingress];
 const SERVICE: &[Kind] = &[Kind::Service];
 
+const DURATION: &str = "a duration from 1ms to 24h, such as `250ms`, `10s`, `5m`";
+const DURATION_OR_OFF: &str = "a duration from 1ms to 24h, such as `250ms`, `10s`, `5m`, or `off`";
+
 /// Every annotation under [`super::PREFIX`], by name.
 pub const TABLE: &[Annotation] = &[
-    planned(
+    annotation(
         "address-pool",
         SERVICE,
         "the name of an IPAddressPool",
         "any pool",
         "Pool that the address of a LoadBalancer Service is taken from.",
+        None,
     ),
-    planned(
+    annotation(
         "affinity",
         BOTH,
         "`none`, `cookie`, `client-ip`",
-        "`none`",
+        "`none`, or what `sessionAffinity` of the Service says",
         "Sends a client to the same endpoint again.",
+        Some(Form::Affinity),
     ),
-    planned(
+    annotation(
         "affinity-cookie-domain",
         BOTH,
         "a DNS name",
-        "none",
+        "none: the host only",
         "Domain of the affinity cookie.",
+        Some(Form::CookieDomain),
     ),
-    planned(
+    annotation(
         "affinity-cookie-max-age",
         BOTH,
-        "a duration",
-        "session",
+        "`session`, or a duration from 1s to 9600h",
+        "`session`",
         "Lifetime of the affinity cookie.",
+        Some(Form::CookieAge),
     ),
-    planned(
+    annotation(
         "affinity-cookie-name",
         BOTH,
         "a cookie name",
         "`PROPYLON`",
         "Name of the affinity cookie.",
+        Some(Form::CookieName),
     ),
-    planned(
+    annotation(
         "affinity-cookie-path",
         BOTH,
         "a path",
         "the rule's path",
         "Path of the affinity cookie.",
+        Some(Form::CookiePath),
     ),
-    planned(
+    annotation(
         "affinity-cookie-same-site",
         BOTH,
         "`Lax`, `Strict`, `None`",
         "`Lax`",
         "SameSite attribute of the affinity cookie.",
+        Some(Form::SameSite),
     ),
-    planned(
+    annotation(
         "allow-shared-ip",
         SERVICE,
         "a key",
         "none",
         "Lets Services with the same key share one address.",
+        None,
     ),
-    Annotation {
-        name: "backend-ca-secret",
-        applies_to: BOTH,
-        accepted: "the name of a Secret of the same namespace that has `ca.crt`",
-        default: "none: TLS backends are not verified, and a notice says so",
-        doc: "Certificate authorities that must have issued the certificates of TLS backends; while the Secret is missing or unreadable and never was good, requests are answered 503.",
-        form: Some(Form::SecretName),
-    },
-    Annotation {
-        name: "backend-server-name",
-        applies_to: BOTH,
-        accepted: "a DNS name",
-        default: "none: no SNI, and the endpoint's address is verified",
-        doc: "Name that is sent to TLS backends as SNI and that their certificates must have.",
-        form: Some(Form::HostName),
-    },
-    Annotation {
-        name: "connect-timeout",
-        applies_to: BOTH,
-        accepted: "a duration from 1ms to 24h, such as `250ms`, `10s`, `5m`",
-        default: "`1s`",
-        doc: "Longest time for a connection to an endpoint, TLS included.",
-        form: Some(Form::Duration),
-    },
-    planned(
+    annotation(
+        "backend-ca-secret",
+        BOTH,
+        "the name of a Secret of the same namespace that has `ca.crt`",
+        "none: TLS backends are not verified, and a notice says so",
+        "Certificate authorities that must have issued the certificates of TLS backends; while the Secret is missing or unreadable and never was good, requests are answered 503.",
+        Some(Form::SecretName),
+    ),
+    annotation(
+        "backend-server-name",
+        BOTH,
+        "a DNS name",
+        "none: no SNI, and the endpoint's address is verified",
+        "Name that is sent to TLS backends as SNI and that their certificates must have.",
+        Some(Form::HostName),
+    ),
+    annotation(
+        "connect-timeout",
+        BOTH,
+        DURATION,
+        "`1s`",
+        "Longest time for a connection to an endpoint, TLS included.",
+        Some(Form::Duration),
+    ),
+    annotation(
         "hash-on",
         BOTH,
         "`client-ip`, `uri`, `header:NAME`, `cookie:NAME`, `query:NAME`",
         "`client-ip`",
-        "What `maglev` balancing hashes.",
+        "What `maglev` balancing hashes; a request without it is hashed by the client's address.",
+        Some(Form::HashOn),
     ),
-    planned(
+    annotation(
         "health-check",
         BOTH,
-        "`none`, `tcp`, `http:/path`, `grpc[:service]`",
+        "`none`, `tcp`, `http:/path`, `grpc`, `grpc:service`",
         "`none`",
         "Active checks of the endpoints.",
+        Some(Form::HealthCheck),
     ),
-    planned(
+    annotation(
         "health-check-healthy",
         BOTH,
-        "a number",
+        "a number from 1 to 100",
         "2",
-        "Successes until an endpoint counts as healthy.",
+        "Successes in a row until an endpoint counts as healthy again.",
+        Some(Form::Count { least: 1, most: 100 }),
     ),
-    planned(
+    annotation(
         "health-check-interval",
         BOTH,
-        "a duration",
-        "10s",
+        "a duration from 100ms to 24h",
+        "`10s`",
         "Time between active checks.",
+        Some(Form::Interval),
     ),
-    planned(
+    annotation(
         "health-check-timeout",
         BOTH,
-        "a duration",
-        "1s",
+        DURATION,
+        "`1s`",
         "Longest time of an active check.",
+        Some(Form::Duration),
     ),
-    planned(
+    annotation(
         "health-check-unhealthy",
         BOTH,
-        "a number",
+        "a number from 1 to 100",
         "3",
-        "Failures until an endpoint counts as unhealthy.",
+        "Failures in a row until an endpoint counts as unhealthy.",
+        Some(Form::Count { least: 1, most: 100 }),
     ),
-    planned(
+    annotation(
         "lb-path",
         SERVICE,
         "`proxy`, `kernel`",
         "`proxy`",
-        "Who forwards the traffic of a LoadBalancer Service.",
+        "Who forwards the traffic of a LoadBalancer Service; `kernel` waits for the node agent, and the proxy forwards until it is there.",
+        None,
     ),
-    planned(
+    annotation(
         "load-balancer-ips",
         SERVICE,
         "a list of IP addresses",
         "none",
         "Addresses that a LoadBalancer Service asks for.",
+        None,
     ),
-    planned(
+    annotation(
         "load-balancing",
         BOTH,
         "`least-request`, `ewma`, `round-robin`, `maglev`",
         "`least-request`",
         "How an endpoint is chosen.",
+        Some(Form::Algorithm),
     ),
-    planned(
+    annotation(
         "max-connections-per-endpoint",
         BOTH,
-        "a number",
-        "off",
+        "a number from 1, or `off`",
+        "`off`",
         "Most connections to one endpoint.",
+        Some(Form::CountOrOff),
     ),
-    planned(
+    annotation(
         "max-pending-requests",
         BOTH,
-        "a number",
+        "a number from 0",
         "1024",
-        "Most requests that wait for an endpoint.",
+        "Most requests that wait for an endpoint; more are answered 503.",
+        Some(Form::Count {
+            least: 0,
+            most: u32::MAX,
+        }),
     ),
-    planned(
+    annotation(
         "max-requests-per-endpoint",
         BOTH,
-        "a number",
-        "off",
+        "a number from 1, or `off`",
+        "`off`",
         "Most requests in flight to one endpoint.",
+        Some(Form::CountOrOff),
     ),
-    planned(
+    annotation(
         "outlier-ejection",
         BOTH,
         "`true`, `false`",
         "`true`",
         "Leaves out endpoints that keep failing.",
+        Some(Form::Switch),
     ),
-    planned(
+    annotation(
         "pending-timeout",
         BOTH,
-        "a duration",
-        "3s",
+        DURATION,
+        "`3s`",
         "Longest time that a request waits for an endpoint.",
+        Some(Form::Duration),
     ),
-    planned(
+    annotation(
         "proxy-protocol",
         SERVICE,
         "`v1`, `v2`",
         "none",
-        "PROXY protocol header sent to the backend.",
+        "PROXY protocol header sent to the backend, on L4 ports and where TLS is handed on unopened; UDP has `v2` only.",
+        None,
     ),
-    Annotation {
-        name: "redirect-https",
-        applies_to: INGRESS,
-        accepted: "`auto`, `true`, `false`",
-        default: "`auto`: hosts with a certificate Secret of their own",
-        doc: "Answers plain HTTP with 308 to HTTPS.",
-        form: Some(Form::Redirect),
-    },
-    Annotation {
-        name: "request-timeout",
-        applies_to: BOTH,
-        accepted: "a duration from 1ms to 24h, such as `250ms`, `10s`, `5m`, or `off`",
-        default: "`off`",
-        doc: "Longest time for the whole exchange.",
-        form: Some(Form::DurationOrOff),
-    },
-    Annotation {
-        name: "response-idle-timeout",
-        applies_to: BOTH,
-        accepted: "a duration from 1ms to 24h, such as `250ms`, `10s`, `5m`",
-        default: "`60s`",
-        doc: "Longest silence within the body of a response.",
-        form: Some(Form::Duration),
-    },
-    Annotation {
-        name: "response-timeout",
-        applies_to: BOTH,
-        accepted: "a duration from 1ms to 24h, such as `250ms`, `10s`, `5m`",
-        default: "`60s`",
-        doc: "Longest time from the request sent to the first byte of the response.",
-        form: Some(Form::Duration),
-    },
-    planned(
+    annotation(
+        "redirect-https",
+        INGRESS,
+        "`auto`, `true`, `false`",
+        "`auto`: hosts with a certificate Secret of their own",
+        "Answers plain HTTP with 308 to HTTPS.",
+        Some(Form::Redirect),
+    ),
+    annotation(
+        "request-timeout",
+        BOTH,
+        DURATION_OR_OFF,
+        "`off`",
+        "Longest time for the whole exchange.",
+        Some(Form::DurationOrOff),
+    ),
+    annotation(
+        "response-idle-timeout",
+        BOTH,
+        DURATION,
+        "`60s`",
+        "Longest silence within the body of a response.",
+        Some(Form::Duration),
+    ),
+    annotation(
+        "response-timeout",
+        BOTH,
+        DURATION,
+        "`60s`",
+        "Longest time from the request sent to the first byte of the response.",
+        Some(Form::Duration),
+    ),
+    annotation(
         "retries",
         BOTH,
-        "a number",
+        "a number from 0 to 10",
         "2",
         "Most repetitions of a failed request.",
+        Some(Form::Count { least: 0, most: 10 }),
     ),
-    planned(
+    annotation(
         "retry-non-idempotent",
         BOTH,
         "`true`, `false`",
         "`false`",
         "Repeats requests of methods that are not idempotent too.",
+        Some(Form::Switch),
     ),
-    planned(
+    annotation(
         "retry-on",
         BOTH,
-        "a list of `connect-failure`, `reset`, `502`, `503`, `504`, `429`",
+        "a list of `connect-failure`, `reset`, `502`, `503`, `504`, `429`, separated by commas",
         "`connect-failure,reset`",
         "Failures after which a request is repeated.",
+        Some(Form::RetryOn),
     ),
-    planned("retry-timeout", BOTH, "a duration", "off", "Longest time of one try."),
-    planned(
+    annotation(
+        "retry-timeout",
+        BOTH,
+        DURATION_OR_OFF,
+        "`off`",
+        "Longest time of one try.",
+        Some(Form::DurationOrOff),
+    ),
+    annotation(
         "slow-start",
         BOTH,
-        "a duration",
-        "off",
+        DURATION_OR_OFF,
+        "`off`",
         "Time in which a new endpoint gets up to its full share.",
+        Some(Form::DurationOrOff),
     ),
-    planned(
+    annotation(
         "tls-passthrough",
         INGRESS,
         "`true`, `false`",
         "`false`",
-        "Hands TLS on to the backend unopened.",
+        "Hands TLS of the hosts on to the backend unopened, by the server name that the client sends; plain HTTP is served as the rules say.",
+        None,
     ),
-    planned(
+    annotation(
         "tls-ports",
         SERVICE,
-        "a list of ports",
-        "none",
+        "names and numbers of ports, separated by commas, or `*`",
+        "`*`: with `tls-secret` all TCP ports, else none",
         "L4 ports that terminate TLS.",
+        None,
     ),
-    planned(
+    annotation(
         "tls-secret",
         SERVICE,
-        "the name of a Secret",
+        "the name of a Secret of the same namespace that has `tls.crt` and `tls.key`",
         "none",
-        "Certificate of the L4 ports that terminate TLS.",
+        "Certificate of the L4 ports that terminate TLS; while the Secret is missing or unreadable and never was good, they are closed rather than served in clear text.",
+        None,
     ),
-    Annotation {
-        name: "tunnel-idle-timeout",
-        applies_to: BOTH,
-        accepted: "a duration from 1ms to 24h, such as `250ms`, `10s`, `5m`",
-        default: "`1h`",
-        doc: "Longest silence on a WebSocket, another upgraded connection or a gRPC stream, in both directions.",
-        form: Some(Form::Duration),
-    },
+    annotation(
+        "tunnel-idle-timeout",
+        BOTH,
+        DURATION,
+        "`1h`; `60s` for UDP",
+        "Longest silence on a WebSocket, another upgraded connection, a gRPC stream or an L4 connection, in both directions.",
+        Some(Form::Duration),
+    ),
 ];
 
-/// An annotation that is known and not supported in this version.
-const fn planned(
+/// An annotation; without a form it is known and not supported in this version.
+const fn annotation(
     name: &'static str,
     applies_to: &'static [Kind],
     accepted: &'static str,
     default: &'static str,
     doc: &'static str,
+    form: Option<Form>,
 ) -> Annotation {
     Annotation {
         name,
@@ -301,6 +345,6 @@ const fn planned(
         accepted,
         default,
         doc,
-        form: None,
+        form,
     }
 }

@@ -6,45 +6,63 @@ use k8s_openapi::api::{
     core::v1::{Service, ServicePort},
     networking::v1::IngressServiceBackend,
 };
-use propylon_model::{EndpointsName, Refusal, ReportReason};
+use propylon_model::{EndpointsName, L4Protocol, Refusal, ReportReason};
 
-use super::Backends;
+use super::{Backends, external::Denied};
 use crate::{
-    endpoints::is_tcp,
+    endpoints::is_of,
     reports::name_some,
     spelling::nearest,
     world::{Key, PortRef, World},
 };
 
 /// The port that a backend means.
-pub(super) struct Port {
+pub(crate) struct Port {
     /// Its part in the names of pools and endpoints: the number; the name where there is no Service to number it.
-    pub(super) label: String,
+    pub(crate) label: String,
     /// The number; that of the `--map` address where there is no Service to number it.
-    pub(super) number: u16,
+    pub(crate) number: u16,
     /// The name, which is what slices know it by; empty for the only port of a Service.
-    pub(super) name: String,
+    pub(crate) name: String,
+    pub(crate) protocol: L4Protocol,
     pub(super) app_protocol: Option<String>,
-    /// The address of a `--map`, which replaces the endpoints.
-    pub(super) mapped: Option<SocketAddr>,
+    pub(super) target: Target,
+}
+
+/// Where the endpoints of a port come from.
+pub(super) enum Target {
+    /// The address of a `--map`, or an external name that is an address.
+    Address(SocketAddr),
+    /// A name that is resolved.
+    External { host: Arc<str>, port: u16 },
+    /// The slices of the Service.
+    Slices,
 }
 
 impl Port {
     /// The name of its endpoints.
-    pub(super) fn endpoints(&self, service: &Key) -> EndpointsName {
-        EndpointsName::new(format!("{service}:{}", self.label))
+    pub(crate) fn endpoints(&self, service: &Key) -> EndpointsName {
+        EndpointsName::new(format!("{service}:{}", self.described()))
+    }
+
+    /// The label, and the protocol where it is not TCP.
+    pub(super) fn described(&self) -> String {
+        match self.protocol {
+            L4Protocol::Tcp => self.label.clone(),
+            L4Protocol::Udp => format!("{}/UDP", self.label),
+        }
     }
 }
 
 /// Why a backend means no port.
-pub(super) enum Missing {
-    ExternalName,
-    Port,
+pub(crate) enum Missing {
+    ExternalName(Denied),
+    Port(L4Protocol),
     Service,
 }
 
 /// The port as the backend gives it.
-pub(super) fn wanted(backend: &IngressServiceBackend) -> Option<PortRef> {
+pub(crate) fn wanted(backend: &IngressServiceBackend) -> Option<PortRef> {
     let port = backend.port.as_ref()?;
     let name = port.name.as_deref().filter(|name| !name.is_empty());
     let number = port
@@ -55,40 +73,55 @@ pub(super) fn wanted(backend: &IngressServiceBackend) -> Option<PortRef> {
         .or_else(|| number.map(PortRef::Number))
 }
 
-impl Backends<'_> {
-    pub(super) fn port(&self, key: &Key, wanted: &PortRef) -> Result<Port, Missing> {
-        let service = self.world.services.get(key);
-        let spec = service.and_then(|service| service.spec.as_ref());
-        let is_external = spec.and_then(|spec| spec.type_.as_deref()) == Some("ExternalName");
-        let Some(service) = service.filter(|_| !is_external) else {
-            let missing = if is_external {
-                Missing::ExternalName
-            } else {
-                Missing::Service
-            };
-            let mapped = self.mapped(key, &[wanted]).ok_or(missing)?;
-            let (number, name) = match wanted {
-                PortRef::Name(name) => (mapped.port(), name.to_string()),
-                PortRef::Number(number) => (*number, String::new()),
-            };
-            return Ok(Port {
-                label: wanted.to_string(),
-                number,
-                name,
-                app_protocol: None,
-                mapped: Some(mapped),
-            });
+impl<'a> Backends<'a> {
+    /// The port of a Service, by name or number.
+    pub(crate) fn port(&self, key: &Key, wanted: &PortRef, protocol: L4Protocol) -> Result<Port, Missing> {
+        let Some(service) = self.world.services.get(key) else {
+            return self.mapped_port(key, wanted, protocol).ok_or(Missing::Service);
         };
-        let (number, port) = find(service, wanted).ok_or(Missing::Port)?;
-        let name = port.name.clone().unwrap_or_default();
+        let found = find(service, wanted, protocol);
+        let (number, given) = match (found, wanted) {
+            (Some((number, port)), _) => (number, Some(port)),
+            // An external name says nothing of ports, unless it lists them.
+            (None, PortRef::Number(number)) if is_external(service) && ports(service, protocol).next().is_none() => {
+                (*number, None)
+            }
+            (None, _) if is_external(service) => {
+                return self.mapped_port(key, wanted, protocol).ok_or(Missing::Port(protocol));
+            }
+            (None, _) => return Err(Missing::Port(protocol)),
+        };
+        let name = given.and_then(|port| port.name.clone()).unwrap_or_default();
         let refs = [PortRef::Number(number), PortRef::Name(name.as_str().into())];
-        let mapped = self.mapped(key, &refs.each_ref());
+        let target = match self.mapped(key, &refs.each_ref()) {
+            Some(address) => Target::Address(address),
+            None if is_external(service) => self.external(service, number, given).map_err(Missing::ExternalName)?,
+            None => Target::Slices,
+        };
         Ok(Port {
             label: number.to_string(),
             number,
             name,
-            app_protocol: port.app_protocol.clone(),
-            mapped,
+            protocol,
+            app_protocol: given.and_then(|port| port.app_protocol.clone()),
+            target,
+        })
+    }
+
+    /// The port of a Service that has none, by a `--map`.
+    fn mapped_port(&self, key: &Key, wanted: &PortRef, protocol: L4Protocol) -> Option<Port> {
+        let mapped = self.mapped(key, &[wanted])?;
+        let (number, name) = match wanted {
+            PortRef::Name(name) => (mapped.port(), name.to_string()),
+            PortRef::Number(number) => (*number, String::new()),
+        };
+        Some(Port {
+            label: wanted.to_string(),
+            number,
+            name,
+            protocol,
+            app_protocol: None,
+            target: Target::Address(mapped),
         })
     }
 
@@ -108,31 +141,32 @@ impl Backends<'_> {
 }
 
 impl Missing {
-    /// The report and the refusal.
-    pub(super) fn explain(
+    /// The report on the backend at `field` (which has `name` and `port`), and the refusal; `place` is the world, and
+    /// what comes of it.
+    pub(crate) fn explain(
         &self,
         field: &str,
         key: &Key,
         wanted: &PortRef,
-        world: &World,
+        place: (&World, &str),
     ) -> (ReportReason, Refusal, String) {
+        let (world, outcome) = place;
         match self {
-            Self::ExternalName => {
-                let message = format!(
-                    "{field}.service.name: Service {key} is of type ExternalName, which is not supported yet, so requests are \
-                     answered with 503; use a Service with an EndpointSlice, or --map"
-                );
-                (ReportReason::ExternalNameUnsupported, Refusal::BackendNotFound, message)
-            }
-            Self::Port => {
-                let ports = world
+            Self::ExternalName(denied) => (
+                denied.reason(),
+                Refusal::BackendNotFound,
+                denied.message(&format!("{field}.name"), key, outcome),
+            ),
+            Self::Port(protocol) => {
+                let found = world
                     .services
                     .get(key)
-                    .map(|service| tcp_ports(service).map(describe).collect::<Vec<_>>());
+                    .map(|service| ports(service, *protocol).map(describe).collect::<Vec<_>>());
                 let message = format!(
-                    "{field}.service.port: Service {key} has no TCP port {}, so requests are answered with 503; it has {}",
+                    "{field}.port: Service {key} has no {} port {}, so {outcome}; it has {}",
+                    protocol.as_str(),
                     quoted(wanted),
-                    name_some(ports.unwrap_or_default())
+                    name_some(found.unwrap_or_default())
                 );
                 (ReportReason::BackendPortNotFound, Refusal::BackendPortNotFound, message)
             }
@@ -145,26 +179,29 @@ impl Missing {
                     Some(name) => format!("did you mean {name}?"),
                     None => "create it, or correct the name".to_owned(),
                 };
-                let message = format!(
-                    "{field}.service.name: Service {key} does not exist, so requests are answered with 503; {what_next}"
-                );
+                let message = format!("{field}.name: Service {key} does not exist, so {outcome}; {what_next}");
                 (ReportReason::BackendServiceNotFound, Refusal::BackendNotFound, message)
             }
         }
     }
 }
 
-fn find<'a>(service: &'a Service, wanted: &PortRef) -> Option<(u16, &'a ServicePort)> {
-    tcp_ports(service).find(|(number, port)| match wanted {
+fn is_external(service: &Service) -> bool {
+    let spec = service.spec.as_ref();
+    spec.and_then(|spec| spec.type_.as_deref()) == Some("ExternalName")
+}
+
+fn find<'a>(service: &'a Service, wanted: &PortRef, protocol: L4Protocol) -> Option<(u16, &'a ServicePort)> {
+    ports(service, protocol).find(|(number, port)| match wanted {
         PortRef::Name(name) => port.name.as_deref() == Some(&**name),
         PortRef::Number(wanted) => number == wanted,
     })
 }
 
-fn tcp_ports(service: &Service) -> impl Iterator<Item = (u16, &ServicePort)> {
+fn ports(service: &Service, protocol: L4Protocol) -> impl Iterator<Item = (u16, &ServicePort)> {
     let ports = service.spec.iter().flat_map(|spec| spec.ports.iter().flatten());
     ports
-        .filter(|port| is_tcp(port.protocol.as_deref()))
+        .filter(move |port| is_of(port.protocol.as_deref(), protocol))
         .filter_map(|port| u16::try_from(port.port).ok().map(|number| (number, port)))
 }
 

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt::Write};
 
 use jiff::Timestamp;
-use propylon_model::{Action, Certificate, Pool, RouteGroup, RoutePolicy};
+use propylon_model::{Action, Certificate, Endpoints, Pool, PoolPolicy, RouteGroup, RoutePolicy, TrafficDistribution};
 use propylon_translate::Compiled;
 
 pub(crate) fn render(compiled: &Compiled, pairs: &BTreeMap<Vec<u8>, String>) -> String {
@@ -17,20 +17,7 @@ pub(crate) fn render(compiled: &Compiled, pairs: &BTreeMap<Vec<u8>, String>) -> 
         writeln!(out, "pool {name}: {}", pool_text(pool)).unwrap();
     }
     for (name, endpoints) in &resources.endpoints {
-        let texts = endpoints.endpoints.iter().map(|endpoint| {
-            let place = [("pod", &endpoint.pod), ("on", &endpoint.node)];
-            let place = place
-                .iter()
-                .filter_map(|(word, name)| name.as_ref().map(|name| format!(" {word} {name}")));
-            format!("{}{}", endpoint.address, place.collect::<String>())
-        });
-        let text = texts.collect::<Vec<_>>().join(", ");
-        writeln!(
-            out,
-            "endpoints {name}: {}",
-            if text.is_empty() { "none" } else { &text }
-        )
-        .unwrap();
+        writeln!(out, "endpoints {name}: {}", endpoints_text(endpoints)).unwrap();
     }
     for (name, certificate) in &resources.certificates {
         writeln!(out, "certificate {name}: {}", certificate_text(certificate, pairs)).unwrap();
@@ -39,6 +26,36 @@ pub(crate) fn render(compiled: &Compiled, pairs: &BTreeMap<Vec<u8>, String>) -> 
         writeln!(out, "{report}").unwrap();
     }
     out
+}
+
+fn endpoints_text(endpoints: &Endpoints) -> String {
+    let texts = endpoints.endpoints.iter().map(|endpoint| {
+        let place = [("pod", &endpoint.pod), ("on", &endpoint.node), ("zone", &endpoint.zone)];
+        let place = place
+            .iter()
+            .filter_map(|(word, name)| name.as_ref().map(|name| format!(" {word} {name}")));
+        let hints = [("zones", &endpoint.for_zones), ("nodes", &endpoint.for_nodes)];
+        let hints = hints
+            .iter()
+            .filter(|(_, names)| !names.is_empty())
+            .map(|(word, names)| format!(" for {word} {}", names.join("+")));
+        let (place, hints) = (place.collect::<String>(), hints.collect::<String>());
+        format!("{}{place}{hints}", endpoint.address)
+    });
+    let mut text = texts.collect::<Vec<_>>().join(", ");
+    if let Some(external) = &endpoints.external {
+        write!(text, "name {} port {}", external.host, external.port).unwrap();
+        if external.allow_local {
+            text.push_str(", local allowed");
+        }
+    }
+    if text.is_empty() {
+        text.push_str("none");
+    }
+    if endpoints.distribution != TrafficDistribution::Any {
+        write!(text, ", {:?}", endpoints.distribution).unwrap();
+    }
+    text
 }
 
 fn render_group(group: &RouteGroup, out: &mut String) {
@@ -94,10 +111,16 @@ fn policy_text(policy: &RoutePolicy) -> String {
             Some(default.tunnel_idle_timeout),
         ),
     ];
+    let retry = if policy.retry == default.retry {
+        String::new()
+    } else {
+        format!(", {:?}", policy.retry)
+    };
     let changed = values.iter().filter(|(_, value, default)| value != default);
     let text = |value: &Option<_>| value.map_or("off".to_owned(), |value: std::time::Duration| format!("{value:?}"));
     changed
         .flat_map(|(name, value, _)| [", ", *name, " "].map(str::to_owned).into_iter().chain([text(value)]))
+        .chain([retry])
         .collect()
 }
 
@@ -112,7 +135,35 @@ fn pool_text(pool: &Pool) -> String {
     if let Some(name) = &pool.tls.server_name {
         write!(text, ", server name {name}").unwrap();
     }
-    text
+    text + &pool_policy_text(&pool.policy)
+}
+
+/// What of a policy is not the default.
+fn pool_policy_text(policy: &PoolPolicy) -> String {
+    let default = PoolPolicy::default();
+    let values: [(&dyn std::fmt::Debug, bool, &str); 7] = [
+        (&policy.algorithm, policy.algorithm != default.algorithm, ""),
+        (&policy.hash_on, policy.hash_on != default.hash_on, "hash on "),
+        (&policy.affinity, policy.affinity != default.affinity, "affinity "),
+        (
+            &policy.outlier_ejection,
+            policy.outlier_ejection != default.outlier_ejection,
+            "ejection ",
+        ),
+        (
+            &policy.health_check,
+            policy.health_check != default.health_check,
+            "check ",
+        ),
+        (&policy.limits, policy.limits != default.limits, ""),
+        (
+            &policy.slow_start,
+            policy.slow_start != default.slow_start,
+            "slow start ",
+        ),
+    ];
+    let changed = values.iter().filter(|(_, changed, _)| *changed);
+    changed.map(|(value, _, word)| format!(", {word}{value:?}")).collect()
 }
 
 fn certificate_text(certificate: &Certificate, pairs: &BTreeMap<Vec<u8>, String>) -> String {
