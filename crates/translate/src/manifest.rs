@@ -17,6 +17,9 @@ use thiserror::Error;
 use crate::world::Key;
 
 mod documents;
+mod lines;
+
+pub use lines::Lines;
 
 /// A Kubernetes object of one of the kinds that are compiled, or the name of another one.
 ///
@@ -125,6 +128,28 @@ pub enum ManifestError {
     },
 }
 
+/// One document of a text: where it stands, and what it holds.
+#[derive(Clone, Debug)]
+pub struct Document<'a> {
+    /// Its number among the documents of the text that hold something, from 1.
+    pub number: u64,
+    /// Its first line, from 1.
+    pub line: u64,
+    /// Its text.
+    pub text: &'a str,
+    /// Its objects: one, or those of its lists.
+    pub items: Vec<Item>,
+}
+
+/// One object of a document.
+#[derive(Clone, Debug)]
+pub struct Item {
+    /// Where it stands in the document: empty for the whole of it, `items[2]` within a list.
+    pub path: String,
+    /// The object, or why it is none.
+    pub object: Result<Object, ManifestError>,
+}
+
 /// Reads a multi-document YAML text, or JSON; `List` kinds are flattened, empty documents skipped.
 ///
 /// Every document stands for itself: a mistake in one takes nothing from the others.
@@ -132,22 +157,51 @@ pub enum ManifestError {
 /// # Cost
 /// Linear in the text; aliases are bounded, so that a small text cannot become a large object.
 pub fn parse(text: &str) -> Vec<Result<Object, ManifestError>> {
-    let mut objects = Vec::new();
-    for (line, document) in documents::read(text) {
-        match document {
-            Ok(value) => flatten(line, value, &mut objects),
-            Err(error) => objects.push(Err(error)),
-        }
-    }
-    objects
+    let items = parse_documents(text).into_iter().flat_map(|document| document.items);
+    items.map(|item| item.object).collect()
+}
+
+/// As [`parse`], with where each object stands.
+///
+/// # Cost
+/// That of [`parse`].
+pub fn parse_documents(text: &str) -> Vec<Document<'_>> {
+    (1..)
+        .zip(documents::read(text))
+        .map(|(number, read)| Document {
+            number,
+            line: read.line,
+            text: read.text,
+            items: match read.value {
+                Ok(value) => flatten(read.line, value),
+                Err(error) => vec![Item {
+                    path: String::new(),
+                    object: Err(error),
+                }],
+            },
+        })
+        .collect()
+}
+
+/// What is still to be looked at of a document: where it stands, and what it is if it does not say so itself.
+struct Pending {
+    path: String,
+    value: Value,
+    item_type: Option<(String, String)>,
 }
 
 /// Takes lists apart, with a stack of its own so that nesting costs no call depth.
-fn flatten(line: u64, value: Value, objects: &mut Vec<Result<Object, ManifestError>>) {
-    let mut pending = vec![(value, None)];
-    while let Some((value, item_type)) = pending.pop() {
+fn flatten(line: u64, value: Value) -> Vec<Item> {
+    let mut found = Vec::new();
+    let mut pending = vec![Pending {
+        path: String::new(),
+        value,
+        item_type: None,
+    }];
+    while let Some(Pending { path, value, item_type }) = pending.pop() {
         let Value::Object(mut fields) = value else {
-            objects.push(Err(ManifestError::NotAnObject { line }));
+            let object = Err(ManifestError::NotAnObject { line });
+            found.push(Item { path, object });
             continue;
         };
         if let Some((api_version, kind)) = item_type {
@@ -160,16 +214,21 @@ fn flatten(line: u64, value: Value, objects: &mut Vec<Result<Object, ManifestErr
             (Some(of), Some(Value::Array(items))) => {
                 // The items of a typed list (`IngressList`) may leave out what the list says.
                 let item_type = (!of.is_empty()).then(|| (api_version, of.to_owned()));
-                pending.extend(
-                    std::mem::take(items)
-                        .into_iter()
-                        .rev()
-                        .map(|item| (item, item_type.clone())),
-                );
+                let dot = if path.is_empty() { "" } else { "." };
+                let items = std::mem::take(items).into_iter().enumerate().rev();
+                pending.extend(items.map(|(index, value)| Pending {
+                    path: format!("{path}{dot}items[{index}]"),
+                    value,
+                    item_type: item_type.clone(),
+                }));
             }
-            _ => objects.push(object(line, fields)),
+            _ => found.push(Item {
+                path,
+                object: object(line, fields),
+            }),
         }
     }
+    found
 }
 
 fn object(line: u64, fields: Map<String, Value>) -> Result<Object, ManifestError> {

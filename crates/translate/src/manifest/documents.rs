@@ -4,28 +4,42 @@ use serde_json::Value;
 
 use super::ManifestError;
 
-/// The documents of a text, each with its first line; empty ones are left out.
-pub(super) fn read(text: &str) -> Vec<(u64, Result<Value, ManifestError>)> {
+/// One document.
+pub(super) struct Read<'a> {
+    /// Its first line, from 1.
+    pub(super) line: u64,
+    /// Its text.
+    pub(super) text: &'a str,
+    /// What it says.
+    pub(super) value: Result<Value, ManifestError>,
+}
+
+/// The documents of a text; empty ones are left out.
+pub(super) fn read(text: &str) -> Vec<Read<'_>> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     if let Some(values) = json_values(text) {
-        return values.into_iter().map(|(line, value)| (line, Ok(value))).collect();
+        return values;
     }
     let mut documents = Vec::new();
     for (line, document) in split(text) {
         match yaml_value(document, line) {
             Ok(Value::Null) => {}
-            value => documents.push((line, value)),
+            value => documents.push(Read {
+                line,
+                text: document,
+                value,
+            }),
         }
     }
     documents
 }
 
 /// A text that is JSON as a whole (one value, or several in a row): faster than through YAML and without its limits.
-fn json_values(text: &str) -> Option<Vec<(u64, Value)>> {
+fn json_values(text: &str) -> Option<Vec<Read<'_>>> {
     if !text.trim_start().starts_with('{') {
         return None;
     }
-    let mut values = Vec::new();
+    let mut values: Vec<Read<'_>> = Vec::new();
     let mut stream = serde_json::Deserializer::from_str(text).into_iter();
     let (mut line, mut counted) = (1, 0);
     loop {
@@ -35,10 +49,14 @@ fn json_values(text: &str) -> Option<Vec<(u64, Value)>> {
             .get(counted..begin)
             .map_or(0, |skipped| skipped.matches('\n').count() as u64);
         counted = begin;
-        match stream.next() {
-            None => return Some(values),
-            Some(value) => values.push((line, value.ok()?)),
-        }
+        let Some(value) = stream.next() else {
+            return Some(values);
+        };
+        values.push(Read {
+            line,
+            text: text.get(begin..stream.byte_offset()).unwrap_or_default(),
+            value: Ok(value.ok()?),
+        });
     }
 }
 
