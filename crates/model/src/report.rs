@@ -124,6 +124,30 @@ report_reasons! {
     TLSSecretInvalid = PRP0024 Error,
     /// The Secret does not exist; the default certificate is served, which is self-signed where no flag names one.
     TLSSecretNotFound = PRP0025 Notice,
+    /// `propylon lint`: no request reaches the default backend, or the whole Ingress, because other rules take all of them.
+    RouteShadowed = PRP0101 Warning,
+    /// `propylon lint`: an exact host takes its requests from a wildcard's rules, or those without a host, and serves a part only.
+    HostHidesWildcard = PRP0102 Notice,
+    /// `propylon lint`: Ingresses of two namespaces name the host; the oldest decides its certificates.
+    HostSharedAcrossNamespaces = PRP0103 Notice,
+    /// `propylon lint`: the Ingress has `spec.tls`, but not for this host, and no other certificate covers it.
+    HostWithoutTLS = PRP0104 Notice,
+    /// `propylon lint`: a host of `spec.tls` that no rule names; its requests are answered 404.
+    TLSHostWithoutRule = PRP0105 Warning,
+    /// `propylon lint`: a path that looks like a regular expression or a wildcard; it is compared as it stands.
+    PathLooksLikeRegex = PRP0106 Warning,
+    /// `propylon lint`: the class stands in the annotation that `spec.ingressClassName` replaced.
+    ClassAnnotationDeprecated = PRP0107 Notice,
+    /// `propylon lint`: more than one `IngressClass` is the default; the newest counts.
+    DefaultClassAmbiguous = PRP0108 Warning,
+    /// `propylon lint`: a Secret with a certificate that nothing names.
+    SecretUnused = PRP0109 Notice,
+    /// `propylon lint`: the `EndpointSlice` names no Service that exists; its addresses serve nothing.
+    EndpointSliceWithoutService = PRP0110 Warning,
+    /// `propylon lint`: annotations of another ingress controller, which Propylon does not read.
+    AnnotationForeign = PRP0111 Notice,
+    /// `propylon lint`: an object that routes traffic for another controller or API, which Propylon does not read.
+    KindUnsupported = PRP0112 Warning,
 }
 
 /// One thing to say about one object.
@@ -207,6 +231,18 @@ mod tests {
             ("PRP0024", "TLSSecretInvalid"),
             ("PRP0025", "TLSSecretNotFound"),
             ("PRP0026", "ExternalNameDenied"),
+            ("PRP0101", "RouteShadowed"),
+            ("PRP0102", "HostHidesWildcard"),
+            ("PRP0103", "HostSharedAcrossNamespaces"),
+            ("PRP0104", "HostWithoutTLS"),
+            ("PRP0105", "TLSHostWithoutRule"),
+            ("PRP0106", "PathLooksLikeRegex"),
+            ("PRP0107", "ClassAnnotationDeprecated"),
+            ("PRP0108", "DefaultClassAmbiguous"),
+            ("PRP0109", "SecretUnused"),
+            ("PRP0110", "EndpointSliceWithoutService"),
+            ("PRP0111", "AnnotationForeign"),
+            ("PRP0112", "KindUnsupported"),
         ];
         let now: BTreeSet<_> = ReportReason::ALL
             .iter()

@@ -5,7 +5,7 @@ use std::{
     collections::{BTreeMap, HashMap, hash_map::Entry},
 };
 
-use propylon_model::{HostPattern, ObjectRef, PathMatch, Resources, RouteGroup, Rule};
+use propylon_model::{HostPattern, ObjectRef, PathMatch, Resources, RouteGroup, Rule, RulePosition};
 
 /// A rule, or a default backend, that another one of the same host stands in front of.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -18,6 +18,10 @@ pub struct Conflict {
     pub host: HostPattern,
     /// What the losing rule matches; none for a default backend.
     pub path: Option<PathMatch>,
+    /// Where the losing rule stands in its object; none for a default backend.
+    pub position: Option<RulePosition>,
+    /// Where the winning rule stands in its object; none for a default backend.
+    pub winner_position: Option<RulePosition>,
 }
 
 /// A rule that serves, and the group that it is of.
@@ -56,25 +60,24 @@ pub fn merge<'a>(groups: impl IntoIterator<Item = &'a RouteGroup>) -> Merged<'a>
         rules: Vec::with_capacity(rule_count),
         ..Merged::default()
     };
-    let mut winners: HashMap<(bool, &str), &RouteGroup, foldhash::fast::RandomState> = HashMap::default();
+    let mut winners: HashMap<(bool, &str), Winner<'_>, foldhash::fast::RandomState> = HashMap::default();
     winners.reserve(rule_count);
     for group in groups {
         for rule in &group.rules {
             match winners.entry(claim(&rule.path)) {
                 Entry::Occupied(winner) => {
-                    merged
-                        .conflicts
-                        .push(conflict(group, winner.get(), Some(rule.path.clone())));
+                    merged.conflicts.push(rule_conflict(group, rule, winner.get()));
                 }
                 Entry::Vacant(claim) => {
-                    claim.insert(group);
-                    merged.rules.push(Winner { group, rule });
+                    let winner = Winner { group, rule };
+                    claim.insert(winner);
+                    merged.rules.push(winner);
                 }
             }
         }
         if group.default_backend.is_some() {
             match merged.default_backend {
-                Some(winner) => merged.conflicts.push(conflict(group, winner, None)),
+                Some(winner) => merged.conflicts.push(default_conflict(group, winner)),
                 None => merged.default_backend = Some(group),
             }
         }
@@ -115,11 +118,22 @@ pub(crate) fn claim(path: &PathMatch) -> (bool, &str) {
     }
 }
 
-fn conflict(loser: &RouteGroup, winner: &RouteGroup, path: Option<PathMatch>) -> Conflict {
+fn rule_conflict(loser: &RouteGroup, rule: &Rule, winner: &Winner<'_>) -> Conflict {
+    Conflict {
+        path: Some(rule.path.clone()),
+        position: Some(rule.position),
+        winner_position: Some(winner.rule.position),
+        ..default_conflict(loser, winner.group)
+    }
+}
+
+fn default_conflict(loser: &RouteGroup, winner: &RouteGroup) -> Conflict {
     Conflict {
         loser: loser.source.clone(),
         winner: winner.source.clone(),
         host: loser.host.clone(),
-        path,
+        path: None,
+        position: None,
+        winner_position: None,
     }
 }

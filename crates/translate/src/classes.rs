@@ -16,8 +16,8 @@ use crate::{
 
 /// The controller that an `IngressClass` of ours names.
 const CONTROLLER: &str = "propylon.dev/ingress-controller";
-const DEFAULT_CLASS: &str = "ingressclass.kubernetes.io/is-default-class";
-const LEGACY_CLASS: &str = "kubernetes.io/ingress.class";
+pub(crate) const DEFAULT_CLASS: &str = "ingressclass.kubernetes.io/is-default-class";
+pub(crate) const LEGACY_CLASS: &str = "kubernetes.io/ingress.class";
 
 /// An Ingress that is served.
 pub(crate) struct Served<'a> {

@@ -28,14 +28,22 @@ fn message(conflict: &Conflict, is_older: bool) -> String {
         HostPattern::Any => "without a host".to_owned(),
         host => format!("on host {host}"),
     };
+    let field = conflict.position.map_or_else(
+        || "spec.defaultBackend".to_owned(),
+        |position| format!("{position}.path"),
+    );
     let what = match &conflict.path {
-        None => format!("spec.defaultBackend {host}"),
-        Some(PathMatch::Exact(path)) => format!("spec.rules: Exact path {path} {host}"),
-        Some(PathMatch::Prefix(path)) => format!("spec.rules: Prefix path {path} {host}"),
+        None => format!("{field}: the default backend {host}"),
+        Some(PathMatch::Exact(path)) => format!("{field}: Exact path {path} {host}"),
+        Some(PathMatch::Prefix(path)) => format!("{field}: Prefix path {path} {host}"),
     };
     let winner = &conflict.winner;
     if *winner == conflict.loser {
-        return format!("{what} stands twice in this object; the first one serves, remove the other");
+        let first = conflict.winner_position.map_or_else(
+            || "the first one".to_owned(),
+            |position| format!("the first one, {position},"),
+        );
+        return format!("{what} stands twice in this object; {first} serves, remove the other");
     }
     let why = if is_older {
         "which is older"

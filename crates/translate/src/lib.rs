@@ -19,6 +19,7 @@ mod compile;
 mod conflicts;
 mod endpoints;
 mod groups;
+mod lint;
 mod memory;
 mod nginx;
 mod reports;
@@ -28,5 +29,6 @@ mod tls;
 mod world;
 
 pub use compile::{Compiled, compile};
+pub use lint::lint;
 pub use memory::Memory;
 pub use world::{Key, Options, PortRef, ServiceMap, World};

@@ -1,6 +1,6 @@
 //! Which rule wins, as facts.
 
-use propylon_model::{PathMatch, RouteGroup, RoutePolicy};
+use propylon_model::{PathMatch, RouteGroup, RoutePolicy, RulePosition};
 use propylon_routing::{Conflict, merge};
 
 use crate::build::{Answer, exact, find, forward, group, prefix, table};
@@ -20,6 +20,8 @@ fn losing(loser: &RouteGroup, winner: &RouteGroup, path: Option<PathMatch>) -> C
         loser: loser.source.clone(),
         winner: winner.source.clone(),
         host: loser.host.clone(),
+        position: path.is_some().then(RulePosition::default),
+        winner_position: path.is_some().then(RulePosition::default),
         path,
     }
 }

@@ -23,9 +23,9 @@ pub struct Lines {
 /// A value with the lines of what it holds.
 #[derive(Clone, Debug)]
 enum Node {
-    Map(BTreeMap<String, (u64, Node)>),
+    Map(BTreeMap<String, (u64, Self)>),
     Scalar,
-    Sequence(Vec<(u64, Node)>),
+    Sequence(Vec<(u64, Self)>),
 }
 
 impl Lines {
@@ -76,12 +76,11 @@ impl<'a> Iterator for Steps<'a> {
         if self.0.is_empty() {
             return None;
         }
-        let (step, rest) = match self.0.strip_prefix('[') {
-            Some(inner) => inner.split_once(']').unwrap_or((inner, "")),
-            None => {
-                let end = self.0.find(['.', '[']).unwrap_or(self.0.len());
-                self.0.split_at(end)
-            }
+        let (step, rest) = if let Some(inner) = self.0.strip_prefix('[') {
+            inner.split_once(']').unwrap_or((inner, ""))
+        } else {
+            let end = self.0.find(['.', '[']).unwrap_or(self.0.len());
+            self.0.split_at(end)
         };
         self.0 = rest;
         Some(step)
