@@ -4,6 +4,8 @@ use propylon_kit::clock;
 use propylon_model::{Delta, Report, Resources};
 use propylon_translate::{Memory, Options, World, compile};
 
+use crate::local;
+
 /// Compiles one world after the other.
 #[derive(Debug)]
 pub(crate) struct Compiler {
@@ -46,6 +48,8 @@ impl Compiler {
     /// Linear in the world.
     pub(crate) fn step(&mut self, world: &World) -> Step {
         self.options.now_unix_s = i64::try_from(clock::unix_now().as_secs()).unwrap_or(i64::MAX);
+        // Addresses come and go with interfaces.
+        self.options.local_addresses = local::of_machine(world.load_balancer_addresses());
         let compiled = compile(world, &self.options, &mut self.memory);
         let mut delta = Delta::between(&self.resources, &compiled.resources);
         // What did not change keeps its allocation, so that the next comparison is quick.

@@ -10,6 +10,7 @@ mod compiler;
 mod demo;
 mod failure;
 mod folder;
+mod local;
 mod printer;
 mod run;
 mod signals;

@@ -5,7 +5,7 @@ mod flags;
 mod objects;
 
 use std::{
-    net::{SocketAddr, TcpListener},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
@@ -52,7 +52,7 @@ pub(crate) struct RunArgs {
 }
 
 /// Flags that decide what manifests compile to.
-#[derive(Args, Clone, Debug, Default)]
+#[derive(Args, Clone, Debug)]
 pub(crate) struct CompileArgs {
     /// Send a Service to a local process instead of its endpoints (repeatable)
     #[arg(long, value_name = "NS/SVC[:PORT]=HOST:PORT", env = "PROPYLON_MAP", value_delimiter = ',', value_parser = parse_map)]
@@ -70,6 +70,30 @@ pub(crate) struct CompileArgs {
     /// Whether Services of type `ExternalName` are served
     #[arg(long, value_enum, env = "PROPYLON_EXTERNAL_NAME", default_value_t, num_args = 0..=1, default_missing_value = "on")]
     pub(crate) external_name: Switch,
+    /// Address of the ports of `LoadBalancer` Services, where the Service itself names none of the machine's
+    #[arg(long, value_name = "ADDR", env = "PROPYLON_LB_BIND", default_value_t = LB_BIND)]
+    pub(crate) lb_bind: IpAddr,
+    /// `ConfigMap` of TCP ports in the form of ingress-nginx ("9000": "NS/SVC:PORT:PROXY:PROXY")
+    #[arg(long, value_name = "NS/NAME", env = "PROPYLON_TCP_SERVICES_CONFIGMAP", value_parser = parse_key)]
+    pub(crate) tcp_services_configmap: Option<Key>,
+    /// `ConfigMap` of UDP ports in the form of ingress-nginx ("53": "NS/SVC:PORT")
+    #[arg(long, value_name = "NS/NAME", env = "PROPYLON_UDP_SERVICES_CONFIGMAP", value_parser = parse_key)]
+    pub(crate) udp_services_configmap: Option<Key>,
+}
+
+impl Default for CompileArgs {
+    fn default() -> Self {
+        Self {
+            map: Vec::new(),
+            ingress_class: Vec::new(),
+            default_tls_secret: None,
+            allow_local_endpoints: Switch::On,
+            external_name: Switch::On,
+            lb_bind: LB_BIND,
+            tcp_services_configmap: None,
+            udp_services_configmap: None,
+        }
+    }
 }
 
 /// A feature that is on unless it is switched off.
@@ -83,14 +107,19 @@ pub(crate) enum Switch {
 }
 
 impl CompileArgs {
-    /// The options of the compile; the time is set by each compile.
-    fn into_options(self) -> Options {
+    /// The options of the compile; the time and the machine's addresses are set by each compile. `taken` is where the
+    /// proxy itself listens.
+    fn into_options(self, taken: Vec<SocketAddr>) -> Options {
         Options {
             ingress_classes: self.ingress_class,
             default_tls_secret: self.default_tls_secret,
             maps: self.map,
             allow_local_endpoints: self.allow_local_endpoints == Switch::On,
             external_name: self.external_name == Switch::On,
+            lb_bind: Some(self.lb_bind),
+            taken,
+            tcp_services: self.tcp_services_configmap,
+            udp_services: self.udp_services_configmap,
             ..Options::default()
         }
     }
@@ -99,10 +128,10 @@ impl CompileArgs {
 /// Runs until a signal ends it, or, with `--once`, until the reports are printed.
 pub(crate) fn run(args: RunArgs) -> Result<ExitCode, Failure> {
     let folder = Folder::open(&args.manifests)?;
-    if args.once {
-        return Ok(once(folder, args.compile));
-    }
     let config = args.data_plane.into_config(raise_file_limit())?;
+    if args.once {
+        return Ok(once(folder, args.compile, configured(&config)));
+    }
     serve(folder, args.compile, config, &args.manifests, |_| {})
 }
 
@@ -121,11 +150,13 @@ pub(crate) fn serve(
     let signals = signals::Signals::listen()?;
     let watch = Watch::start(folder);
     refuse_taken_ports(&config)?;
+    let mut taken = configured(&config);
     let proxy = Arc::new(propylon_proxy::start(config)?);
     for (scheme, address) in addresses(proxy.addresses()) {
         printer::line(&format!("listening {scheme} {address}"));
     }
-    let mut control = Control::new(watch, Compiler::new(compile.into_options()), Arc::clone(&proxy));
+    taken.extend(addresses(proxy.addresses()).into_iter().map(|(_, address)| address));
+    let mut control = Control::new(watch, Compiler::new(compile.into_options(taken)), Arc::clone(&proxy));
     control.apply();
     printer::line(&format!("serving {}", root.display()));
     announce(proxy.addresses());
@@ -134,9 +165,9 @@ pub(crate) fn serve(
 }
 
 /// Compiles once and prints the reports.
-fn once(mut folder: Folder, compile: CompileArgs) -> ExitCode {
+fn once(mut folder: Folder, compile: CompileArgs, taken: Vec<SocketAddr>) -> ExitCode {
     folder.read();
-    let step = Compiler::new(compile.into_options()).step(folder.world());
+    let step = Compiler::new(compile.into_options(taken)).step(folder.world());
     let reports: Vec<Report> = folder.reports().into_iter().chain(step.reports).collect();
     Printer::default()
         .update(&reports)
@@ -176,6 +207,16 @@ fn refuse_taken_ports(config: &Config) -> Result<(), StartError> {
     Ok(())
 }
 
+/// Where the proxy is told to listen; ports that the system chooses are known once they are bound.
+fn configured(config: &Config) -> Vec<SocketAddr> {
+    let listeners = config.http.iter().chain(&config.https).copied();
+    let operation = config.admin.into_iter().chain(config.status);
+    listeners
+        .chain(operation)
+        .filter(|address| address.port() != 0)
+        .collect()
+}
+
 fn addresses(addresses: &Addresses) -> Vec<(&'static str, SocketAddr)> {
     let http = addresses.http.iter().map(|address| ("http", *address));
     let https = addresses.https.iter().map(|address| ("https", *address));
@@ -183,6 +224,9 @@ fn addresses(addresses: &Addresses) -> Vec<(&'static str, SocketAddr)> {
         .chain(addresses.admin.map(|address| ("admin", address)))
         .collect()
 }
+
+/// `--lb-bind` where it is not given.
+const LB_BIND: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// What the process says about itself on standard error, beside the reports.
 const LOG_FILTER: &str = "info";

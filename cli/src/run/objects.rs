@@ -40,6 +40,7 @@ fn count(world: &World, reports: &[Report]) -> Counts {
         *severity = report.severity().min(*severity);
     }
     let sizes = [
+        (Kind::ConfigMap, world.config_maps.len()),
         (Kind::EndpointSlice, world.endpoint_slices.len()),
         (Kind::Ingress, world.ingresses.len()),
         (Kind::IngressClass, world.ingress_classes.len()),
@@ -63,6 +64,7 @@ fn count(world: &World, reports: &[Report]) -> Counts {
 fn is_in(world: &World, object: &ObjectRef) -> bool {
     let key = Key::new(Arc::clone(&object.namespace), Arc::clone(&object.name));
     match object.kind {
+        Kind::ConfigMap => world.config_maps.contains_key(&key),
         Kind::EndpointSlice => world.endpoint_slices.contains_key(&key),
         Kind::File => false,
         Kind::Ingress => world.ingresses.contains_key(&key),

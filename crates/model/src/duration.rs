@@ -61,7 +61,9 @@ pub enum DurationError {
 fn spell(duration: Duration) -> String {
     let ms = duration.as_millis();
     let units = [(3_600_000, "h"), (60_000, "m"), (1_000, "s")];
-    let unit = units.into_iter().find(|(factor, _)| ms >= *factor && ms % factor == 0);
+    let unit = units
+        .into_iter()
+        .find(|(factor, _)| ms >= *factor && ms.is_multiple_of(*factor));
     unit.map_or_else(|| format!("{ms}ms"), |(factor, unit)| format!("{}{unit}", ms / factor))
 }
 

@@ -1,4 +1,4 @@
-//! What is forwarded without being read: ports of LoadBalancer Services, and TLS that is handed on unopened.
+//! What is forwarded without being read: ports of `LoadBalancer` Services, and TLS that is handed on unopened.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -52,7 +52,7 @@ pub enum TrafficPolicy {
 /// One port of a Service that is forwarded as it is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct L4Service {
-    /// The Service, or the ConfigMap that names it.
+    /// The Service, or the `ConfigMap` that names it.
     pub source: ObjectRef,
     /// The Service that is forwarded to, for metrics and logs.
     pub service: ObjectRef,

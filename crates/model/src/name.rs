@@ -48,7 +48,7 @@ resource_name!(
     EndpointsName
 );
 resource_name!(
-    /// Names a [`crate::L4Service`]: `NAMESPACE/SERVICE:PORT/PROTOCOL`; of a ConfigMap, `NAMESPACE/CONFIGMAP#PORT/PROTOCOL`.
+    /// Names a [`crate::L4Service`]: `NAMESPACE/SERVICE:PORT/PROTOCOL`; of a `ConfigMap`, `NAMESPACE/CONFIGMAP#PORT/PROTOCOL`.
     L4ServiceName
 );
 resource_name!(

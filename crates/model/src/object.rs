@@ -5,6 +5,8 @@ use std::{fmt, sync::Arc};
 /// The kinds of Kubernetes objects that a report can be about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Kind {
+    /// `v1` `ConfigMap`.
+    ConfigMap,
     /// `discovery.k8s.io/v1` `EndpointSlice`.
     EndpointSlice,
     /// A file of the manifests folder (its path is the name).
@@ -23,6 +25,7 @@ impl Kind {
     /// The kind as Kubernetes spells it.
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::ConfigMap => "ConfigMap",
             Self::EndpointSlice => "EndpointSlice",
             Self::File => "File",
             Self::Ingress => "Ingress",

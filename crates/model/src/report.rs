@@ -98,6 +98,10 @@ report_reasons! {
     CertificateNotYetValid = PRP0012 Warning,
     /// The host has no usable certificate of its own; the default one is served.
     DefaultCertificateServed = PRP0013 Warning,
+    /// An entry of a config map of services does not have the form that it must have; its port is not served.
+    ConfigMapEntryInvalid = PRP0027 Error,
+    /// The config map of services that a flag names does not exist; no port of it is served.
+    ConfigMapNotFound = PRP0028 Warning,
     /// The same object stands in two places; the first path in order wins.
     DuplicateObject = PRP0014 Error,
     /// An endpoint's address is of a range that requests must not be sent to (loopback, link-local); it is left out.
@@ -112,10 +116,22 @@ report_reasons! {
     InvalidObject = PRP0018 Error,
     /// The Service has no endpoint that can serve; its paths answer 503.
     NoReadyEndpoints = PRP0019 Warning,
+    /// TLS of a host is handed on unopened for another Ingress, to which it belongs; this one does not get it.
+    PassthroughConflict = PRP0029 Warning,
+    /// TLS cannot be handed on as `tls-passthrough` asks, because a host or the path `/` is missing.
+    PassthroughInvalid = PRP0030 Error,
+    /// An older Service, or the proxy itself, listens on the address and port; this port is not served there.
+    PortConflict = PRP0031 Warning,
+    /// A port that is to terminate TLS has no certificate; it is closed rather than served in clear text.
+    PortNotServed = PRP0032 Error,
+    /// A port of a protocol that the proxy does not forward (SCTP); it is not served.
+    ProtocolUnsupported = PRP0033 Warning,
     /// Another object has the same host, path and path type and is older; it wins.
     RouteConflict = PRP0020 Warning,
     /// The Ingress restricts access in a way that is not supported yet; it answers 503 rather than be served open.
     RestrictionUnsupported = PRP0021 Error,
+    /// An entry of `loadBalancerSourceRanges` is no range of addresses; it lets nobody in.
+    SourceRangeInvalid = PRP0034 Error,
     /// The host belongs to another namespace (the oldest Ingress that names it); this certificate is not used for it.
     TLSHostDenied = PRP0022 Warning,
     /// The certificate does not cover a host that it is given for.
@@ -231,6 +247,14 @@ mod tests {
             ("PRP0024", "TLSSecretInvalid"),
             ("PRP0025", "TLSSecretNotFound"),
             ("PRP0026", "ExternalNameDenied"),
+            ("PRP0027", "ConfigMapEntryInvalid"),
+            ("PRP0028", "ConfigMapNotFound"),
+            ("PRP0029", "PassthroughConflict"),
+            ("PRP0030", "PassthroughInvalid"),
+            ("PRP0031", "PortConflict"),
+            ("PRP0032", "PortNotServed"),
+            ("PRP0033", "ProtocolUnsupported"),
+            ("PRP0034", "SourceRangeInvalid"),
             ("PRP0101", "RouteShadowed"),
             ("PRP0102", "HostHidesWildcard"),
             ("PRP0103", "HostSharedAcrossNamespaces"),

@@ -12,6 +12,7 @@ pub use field::FieldError;
 use field::Errors;
 use names::Grammar;
 
+mod config_map;
 mod field;
 mod ingress;
 mod names;
@@ -27,6 +28,15 @@ pub fn admit(object: Object) -> Result<Object, Vec<FieldError>> {
     let mut errors = Errors::default();
     let mut object = object;
     match &mut object {
+        Object::ConfigMap(config_map) => {
+            metadata(
+                &mut config_map.metadata,
+                Scope::Namespaced,
+                Grammar::Subdomain,
+                &mut errors,
+            );
+            config_map::admit(config_map, &mut errors);
+        }
         Object::EndpointSlice(slice) => {
             metadata(&mut slice.metadata, Scope::Namespaced, Grammar::Subdomain, &mut errors);
             slice::admit(slice, &mut errors);

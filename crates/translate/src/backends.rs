@@ -28,7 +28,7 @@ mod port;
 mod tls;
 
 pub(crate) use addresses::User;
-pub(crate) use port::{Missing, Port, wanted};
+pub(crate) use port::{Place, Port, wanted};
 
 use addresses::Empty;
 
@@ -73,6 +73,11 @@ impl<'a> Backends<'a> {
         }
     }
 
+    /// The settings of a Service; empty ones where it does not exist.
+    pub(crate) fn settings(&self, service: &Key) -> Settings {
+        self.services.get(service).cloned().unwrap_or_default()
+    }
+
     /// The settings of a Service behind those of an Ingress, where there is one.
     pub(crate) fn merged<'s>(&'s self, ingress: Option<&'s Settings>, service: &Key) -> Merged<'s> {
         Merged {
@@ -106,8 +111,12 @@ impl<'a> Backends<'a> {
         match self.port(&key, &wanted, L4Protocol::Tcp) {
             Ok(port) => self.pool(ingress, &key, &port, reports),
             Err(missing) => {
-                let (reason, refusal, message) =
-                    missing.explain(&format!("{field}.service"), &key, &wanted, (self.world, ANSWERED_503));
+                let place = Place {
+                    name: &format!("{field}.service.name"),
+                    port: &format!("{field}.service.port"),
+                    outcome: ANSWERED_503,
+                };
+                let (reason, refusal, message) = missing.explain(&place, &key, &wanted, self.world);
                 reports.add(&ingress.object, reason, message);
                 Action::Refuse(refusal)
             }

@@ -4,12 +4,13 @@ use propylon_model::{Report, Resources};
 
 use crate::{
     backends::Backends,
-    classes, conflicts, groups,
+    classes, conflicts, groups, l4,
     memory::Memory,
     nginx::{self, Verdict},
+    passthrough,
     reports::Reports,
     settings::{self, Settings},
-    tls,
+    tls::{self, owners::Owners},
     world::{Options, World},
 };
 
@@ -42,7 +43,13 @@ pub fn compile(world: &World, options: &Options, memory: &mut Memory) -> Compile
         true
     });
     let services = settings::of_services(world, memory, &mut reports);
-    let certificates = tls::compile(world, options, &served, memory, &mut reports);
+    let owners = Owners::of(&served);
+    let users = tls::Users {
+        served: &served,
+        owners: &owners,
+        l4: &l4::secrets(world, &services),
+    };
+    let certificates = tls::compile(world, options, &users, memory, &mut reports);
     let mut backends = Backends::new(world, options, services, memory);
     let mut resources = Resources::default();
     for ingress in &served {
@@ -50,6 +57,8 @@ pub fn compile(world: &World, options: &Options, memory: &mut Memory) -> Compile
             .groups
             .extend(groups::of(ingress, &mut backends, &certificates, &mut reports));
     }
+    resources.passthrough = passthrough::compile(world, &served, &owners, &mut backends, &mut reports);
+    resources.l4 = l4::compile(world, options, &mut backends, &certificates, &mut reports);
     backends.report_empty(&mut reports);
     backends.report_without_tls(&served, &mut reports);
     resources.pools = backends.pools;

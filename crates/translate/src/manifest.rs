@@ -4,7 +4,7 @@ use std::fmt;
 
 use k8s_openapi::{
     api::{
-        core::v1::{Secret, Service},
+        core::v1::{ConfigMap, Secret, Service},
         discovery::v1::EndpointSlice,
         networking::v1::{Ingress, IngressClass},
     },
@@ -26,6 +26,8 @@ pub use lines::Lines;
 /// Its `Debug` form is the name only, because a Secret must not get into a log.
 #[derive(Clone, PartialEq)]
 pub enum Object {
+    /// `v1` `ConfigMap`.
+    ConfigMap(Box<ConfigMap>),
     /// `discovery.k8s.io/v1` `EndpointSlice`.
     EndpointSlice(Box<EndpointSlice>),
     /// `networking.k8s.io/v1` `Ingress`.
@@ -51,6 +53,7 @@ impl Object {
     /// Kind, namespace and name; the namespace is `default` where a namespaced kind gives none. None for [`Object::Other`].
     pub fn key(&self) -> Option<ObjectRef> {
         let (kind, key) = match self {
+            Self::ConfigMap(config_map) => (Kind::ConfigMap, Key::of_namespaced(&config_map.metadata)),
             Self::EndpointSlice(slice) => (Kind::EndpointSlice, Key::of_namespaced(&slice.metadata)),
             Self::Ingress(ingress) => (Kind::Ingress, Key::of_namespaced(&ingress.metadata)),
             Self::IngressClass(class) => (Kind::IngressClass, Key::of_cluster(&class.metadata)),
@@ -247,6 +250,7 @@ fn object(line: u64, fields: Map<String, Value>) -> Result<Object, ManifestError
             hint,
         }),
         Some(_) => match kind {
+            "ConfigMap" => typed(line, fields).map(|config_map| Object::ConfigMap(Box::new(config_map))),
             "EndpointSlice" => typed(line, fields).map(|slice| Object::EndpointSlice(Box::new(slice))),
             "Ingress" => typed(line, fields).map(|ingress| Object::Ingress(Box::new(ingress))),
             "IngressClass" => typed(line, fields).map(|class| Object::IngressClass(Box::new(class))),
@@ -271,7 +275,7 @@ fn wanted_version(api_version: &str, kind: &str) -> Option<(&'static str, &'stat
         ("networking.k8s.io" | "extensions" | "", "Ingress") => Some(("networking.k8s.io/v1", INGRESS_HINT)),
         ("networking.k8s.io" | "extensions" | "", "IngressClass") => Some(("networking.k8s.io/v1", "")),
         ("discovery.k8s.io" | "", "EndpointSlice") => Some(("discovery.k8s.io/v1", "")),
-        ("", "Secret" | "Service") => Some(("v1", "")),
+        ("", "ConfigMap" | "Secret" | "Service") => Some(("v1", "")),
         _ => None,
     }
 }

@@ -12,13 +12,18 @@ const PREFIX: &str = "nginx.ingress.kubernetes.io/";
 
 /// What to write instead, by the name behind [`PREFIX`].
 const INSTEAD: &[(&str, &str)] = &[
+    ("affinity", "write propylon.dev/affinity"),
     (
         "backend-protocol",
         "set appProtocol on the Service port: https, grpc or kubernetes.io/h2c",
     ),
     ("force-ssl-redirect", "write propylon.dev/redirect-https: \"true\""),
     ("grpc-backend", "set appProtocol: grpc on the Service port"),
+    ("load-balance", "write propylon.dev/load-balancing"),
     ("proxy-connect-timeout", "write propylon.dev/connect-timeout"),
+    ("proxy-next-upstream", "write propylon.dev/retry-on"),
+    ("proxy-next-upstream-timeout", "write propylon.dev/retry-timeout"),
+    ("proxy-next-upstream-tries", "write propylon.dev/retries"),
     (
         "proxy-read-timeout",
         "write propylon.dev/response-timeout and propylon.dev/response-idle-timeout",
@@ -26,7 +31,20 @@ const INSTEAD: &[(&str, &str)] = &[
     ("proxy-ssl-name", "write propylon.dev/backend-server-name"),
     ("proxy-ssl-secret", "write propylon.dev/backend-ca-secret"),
     ("secure-backends", "set appProtocol: https on the Service port"),
+    ("session-cookie-domain", "write propylon.dev/affinity-cookie-domain"),
+    ("session-cookie-max-age", "write propylon.dev/affinity-cookie-max-age"),
+    ("session-cookie-name", "write propylon.dev/affinity-cookie-name"),
+    ("session-cookie-path", "write propylon.dev/affinity-cookie-path"),
+    (
+        "session-cookie-samesite",
+        "write propylon.dev/affinity-cookie-same-site",
+    ),
+    ("ssl-passthrough", "write propylon.dev/tls-passthrough"),
     ("ssl-redirect", "write propylon.dev/redirect-https"),
+    (
+        "upstream-hash-by",
+        "write propylon.dev/load-balancing: maglev and propylon.dev/hash-on",
+    ),
 ];
 
 /// What the annotations of ingress-nginx do to an Ingress.

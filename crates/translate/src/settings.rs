@@ -3,15 +3,16 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use propylon_model::{Kind, ObjectRef, ReportReason};
+use propylon_model::{Kind, ObjectRef, ProxyVersion, ReportReason};
 
 use crate::{
     annotations::{
-        self, Annotation, BACKEND_CA_SECRET, Form, PREFIX, REDIRECT_HTTPS, Redirect, TLS_PASSTHROUGH, TLS_SECRET, Value,
+        self, Annotation, BACKEND_CA_SECRET, Form, LB_PATH, LbPath, PREFIX, PROXY_PROTOCOL, REDIRECT_HTTPS, Redirect,
+        TLS_PASSTHROUGH, TLS_PORTS, TLS_SECRET, Value,
     },
     memory::Memory,
     reports::Reports,
-    world::{Key, World},
+    world::{Key, PortRef, World},
 };
 
 mod merged;
@@ -32,7 +33,7 @@ pub(crate) fn of_services<'a>(world: &'a World, memory: &mut Memory, reports: &m
 
 /// The annotations without which a connection would go unverified or unencrypted: a value that never was good is not as
 /// if there were none.
-const CLOSED: &[&str] = &[BACKEND_CA_SECRET, TLS_SECRET];
+const CLOSED: &[&str] = &[BACKEND_CA_SECRET, TLS_PORTS, TLS_SECRET];
 
 /// The annotation values that are in force on an object.
 #[derive(Clone, Debug, Default)]
@@ -92,6 +93,30 @@ impl Settings {
         self.0.get(TLS_PASSTHROUGH) == Some(&Value::Switch(true))
     }
 
+    /// Who forwards the traffic, where that is said.
+    pub(crate) fn lb_path(&self) -> Option<LbPath> {
+        match self.0.get(LB_PATH) {
+            Some(Value::LbPath(path)) => Some(*path),
+            _ => None,
+        }
+    }
+
+    /// The PROXY header that the backend gets.
+    pub(crate) fn proxy_protocol(&self) -> Option<ProxyVersion> {
+        match self.0.get(PROXY_PROTOCOL) {
+            Some(Value::ProxyVersion(version)) => Some(*version),
+            _ => None,
+        }
+    }
+
+    /// The ports that terminate TLS; none: all.
+    pub(crate) fn tls_ports(&self) -> Option<Arc<[PortRef]>> {
+        match self.0.get(TLS_PORTS) {
+            Some(Value::Ports(ports)) => ports.clone(),
+            _ => None,
+        }
+    }
+
     /// A value that can be used.
     fn value(&self, annotation: &str) -> Option<&Value> {
         self.0.get(annotation).filter(|value| **value != Value::Unusable)
@@ -130,6 +155,7 @@ fn invalid(key: &str, why: &str, annotation: &Annotation, last_good: Option<&Val
         None if annotation.name == TLS_SECRET => {
             "the ports that terminate TLS are closed rather than served in clear text".to_owned()
         }
+        None if annotation.name == TLS_PORTS => "all TCP ports terminate TLS".to_owned(),
         None => format!("the default holds ({})", annotation.default),
     };
     format!(

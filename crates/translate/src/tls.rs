@@ -17,7 +17,7 @@ use crate::{
 };
 
 mod defaults;
-mod owners;
+pub(crate) mod owners;
 pub(crate) mod pair;
 
 use owners::Owners;
@@ -25,6 +25,9 @@ use pair::Pair;
 
 /// Certificates that end within this time are reported.
 const EXPIRING_S: i64 = 21 * 24 * 3600;
+
+/// What is served in the place of a Secret that is of no use.
+const DEFAULT_INSTEAD: &str = "the default certificate is served for its hosts";
 
 /// The certificates of a compile.
 #[derive(Default)]
@@ -55,21 +58,36 @@ impl Certificates {
     }
 }
 
-/// Decides which Secret serves which hosts. `served` is in order of age.
+/// Who names Secrets.
+pub(crate) struct Users<'a> {
+    /// The Ingresses, in order of age.
+    pub(crate) served: &'a [Served<'a>],
+    pub(crate) owners: &'a Owners<'a>,
+    /// The Secrets that L4 ports terminate TLS with.
+    pub(crate) l4: &'a BTreeSet<Key>,
+}
+
+/// Decides which Secret serves which hosts.
 pub(crate) fn compile(
     world: &World,
     options: &Options,
-    served: &[Served<'_>],
+    users: &Users<'_>,
     memory: &mut Memory,
     reports: &mut Reports,
 ) -> Certificates {
+    let served = users.served;
     let mut uses = Uses {
         world,
-        owners: Owners::of(served),
+        owners: users.owners,
         memory,
         reports,
         secrets: BTreeMap::new(),
     };
+    for key in users.l4 {
+        if let Some(entry) = uses.secret(key, "the ports that terminate TLS with it are closed") {
+            entry.by_l4 = true;
+        }
+    }
     if let Some(key) = &options.default_tls_secret {
         uses.add_default(key);
     }
@@ -96,11 +114,13 @@ struct Use {
     created_unix_s: Option<i64>,
     hosts: BTreeSet<HostPattern>,
     not_for: BTreeSet<HostName>,
+    /// Whether an L4 port terminates TLS with it, which gives it no host.
+    by_l4: bool,
 }
 
 struct Uses<'a> {
     world: &'a World,
-    owners: Owners<'a>,
+    owners: &'a Owners<'a>,
     memory: &'a mut Memory,
     reports: &'a mut Reports,
     secrets: BTreeMap<Key, Use>,
@@ -114,7 +134,7 @@ impl Uses<'_> {
                 "--default-tls-secret: does not exist; a self-signed certificate is served where no other fits";
             return self.reports.add(&object, ReportReason::TLSSecretNotFound, message);
         }
-        if let Some(entry) = self.secret(key) {
+        if let Some(entry) = self.secret(key, DEFAULT_INSTEAD) {
             entry.hosts.insert(HostPattern::Any);
         }
     }
@@ -134,7 +154,7 @@ impl Uses<'_> {
                 .add(&ingress.object, ReportReason::TLSSecretNotFound, message);
         }
         let hosts = self.owned_hosts(ingress, field, tls, &key);
-        let Some(pair) = self.secret(&key).map(|entry| Arc::clone(&entry.pair)) else {
+        let Some(pair) = self.secret(&key, DEFAULT_INSTEAD).map(|entry| Arc::clone(&entry.pair)) else {
             return;
         };
         let (covered, uncovered): (Vec<_>, Vec<_>) = hosts.into_iter().partition(|host| pair.covers(host));
@@ -195,8 +215,8 @@ impl Uses<'_> {
         hosts
     }
 
-    /// The use of a Secret that exists; none where it holds nothing usable and never did.
-    fn secret(&mut self, key: &Key) -> Option<&mut Use> {
+    /// The use of a Secret that exists; none where it holds nothing usable and never did, and what happens then.
+    fn secret(&mut self, key: &Key, otherwise: &str) -> Option<&mut Use> {
         let secret = self.world.secrets.get(key)?;
         if !self.secrets.contains_key(key) {
             let reading = self.memory.pair(key, secret);
@@ -205,7 +225,7 @@ impl Uses<'_> {
                 let object = ObjectRef::new(Kind::Secret, key.namespace.clone(), key.name.clone());
                 let instead = match usable {
                     Some(_) => "the last good certificate is still served",
-                    None => "the default certificate is served for its hosts",
+                    None => otherwise,
                 };
                 let message = format!("{why}; {instead}; put a matching PEM certificate chain and key there");
                 self.reports.add(&object, ReportReason::TLSSecretInvalid, message);
@@ -219,6 +239,7 @@ impl Uses<'_> {
                     created_unix_s,
                     hosts: BTreeSet::new(),
                     not_for: BTreeSet::new(),
+                    by_l4: false,
                 },
             );
         }
@@ -247,7 +268,10 @@ fn hosts_of(ingress: &Served<'_>, tls: &IngressTLS) -> Vec<HostPattern> {
 ///
 /// A rank counts the certificates before it that share a host, so that a new one changes only those that it meets.
 fn ranked(secrets: BTreeMap<Key, Use>, now_unix_s: i64, reports: &mut Reports) -> Certificates {
-    let mut order: Vec<(Key, Use)> = secrets.into_iter().filter(|(_, used)| !used.hosts.is_empty()).collect();
+    let mut order: Vec<(Key, Use)> = secrets
+        .into_iter()
+        .filter(|(_, used)| used.by_l4 || !used.hosts.is_empty())
+        .collect();
     order.sort_by_cached_key(|(key, used)| (!used.pair.is_valid_at(now_unix_s), age(used.created_unix_s, key)));
     let mut next_rank: BTreeMap<HostPattern, u32> = BTreeMap::new();
     let mut result = Certificates::default();
@@ -286,7 +310,11 @@ fn ranked(secrets: BTreeMap<Key, Use>, now_unix_s: i64, reports: &mut Reports) -
 fn report_validity(key: &Key, used: &Use, now_unix_s: i64, reports: &mut Reports) {
     let object = ObjectRef::new(Kind::Secret, key.namespace.clone(), key.name.clone());
     let (begins, ends) = (time(used.pair.not_before_unix_s), time(used.pair.not_after_unix_s));
-    let alone = "it is served only where its hosts have no valid one";
+    let alone = if used.hosts.is_empty() {
+        "it is served all the same, on L4 ports"
+    } else {
+        "it is served only where its hosts have no valid one"
+    };
     if used.pair.not_after_unix_s < now_unix_s {
         let message = format!("data[tls.crt]: the certificate ended on {ends}; {alone}; renew it");
         reports.add(&object, ReportReason::CertificateExpired, message);

@@ -1,10 +1,15 @@
 //! The Kubernetes objects that are compiled, and the operator's settings that compiling depends on.
 
-use std::{collections::BTreeMap, fmt, net::SocketAddr, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use k8s_openapi::{
     api::{
-        core::v1::{Secret, Service},
+        core::v1::{ConfigMap, Secret, Service},
         discovery::v1::EndpointSlice,
         networking::v1::{Ingress, IngressClass},
     },
@@ -63,6 +68,8 @@ impl fmt::Display for Key {
 /// Its `Debug` form is the names only, because Secrets must not get into a log.
 #[derive(Clone, Default, PartialEq)]
 pub struct World {
+    /// Config maps; only those that a flag names are read.
+    pub config_maps: BTreeMap<Key, Arc<ConfigMap>>,
     /// Ingresses, of every class.
     pub ingresses: BTreeMap<Key, Arc<Ingress>>,
     /// Ingress classes, of every controller; their keys have no namespace.
@@ -79,6 +86,10 @@ impl World {
     /// Adds an object, or replaces the one of its kind, namespace and name; [`Object::Other`] is ignored.
     pub fn insert(&mut self, object: Object) {
         match object {
+            Object::ConfigMap(config_map) => {
+                self.config_maps
+                    .insert(Key::of_namespaced(&config_map.metadata), Arc::from(config_map));
+            }
             Object::EndpointSlice(slice) => {
                 self.endpoint_slices
                     .insert(Key::of_namespaced(&slice.metadata), Arc::from(slice));
@@ -106,6 +117,7 @@ impl World {
     /// Removes an object; whether it was there.
     pub fn remove(&mut self, kind: Kind, key: &Key) -> bool {
         match kind {
+            Kind::ConfigMap => self.config_maps.remove(key).is_some(),
             Kind::EndpointSlice => self.endpoint_slices.remove(key).is_some(),
             Kind::File => false,
             Kind::Ingress => self.ingresses.remove(key).is_some(),
@@ -120,6 +132,7 @@ impl fmt::Debug for World {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter
             .debug_struct("World")
+            .field("config_maps", &self.config_maps.keys())
             .field("ingresses", &self.ingresses.keys())
             .field("ingress_classes", &self.ingress_classes.keys())
             .field("services", &self.services.keys())
@@ -176,6 +189,17 @@ pub struct Options {
     pub external_name: bool,
     /// The cluster's DNS domain, whose names no external name may have; `cluster.local` is always refused. Default none.
     pub cluster_domain: String,
+    /// `--lb-bind`: where the ports of `LoadBalancer` Services listen that name no address of [`Options::local_addresses`].
+    /// None: they are not served then, and the ports of config maps listen everywhere.
+    pub lb_bind: Option<IpAddr>,
+    /// Those of [`World::load_balancer_addresses`] that are the machine's; look again before each compile.
+    pub local_addresses: BTreeSet<IpAddr>,
+    /// Where the proxy itself listens (TCP); no Service gets one of these.
+    pub taken: Vec<SocketAddr>,
+    /// `--tcp-services-configmap`.
+    pub tcp_services: Option<Key>,
+    /// `--udp-services-configmap`.
+    pub udp_services: Option<Key>,
     /// The time of this compile, Unix seconds: for expired and expiring certificates. Compile again from time to time
     /// (every hour is enough), so that a certificate that ends is noticed without a change of any object.
     pub now_unix_s: i64,

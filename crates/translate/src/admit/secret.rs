@@ -35,7 +35,8 @@ pub(super) fn admit(secret: &mut Secret, errors: &mut Errors) {
     }
 }
 
-fn is_data_key(key: &str) -> bool {
+/// Whether a key of `data` is one that the API server accepts.
+pub(super) fn is_data_key(key: &str) -> bool {
     (1..=253).contains(&key.len())
         && key
             .bytes()

@@ -155,7 +155,7 @@ pub const TABLE: &[Annotation] = &[
         "`proxy`, `kernel`",
         "`proxy`",
         "Who forwards the traffic of a LoadBalancer Service; `kernel` waits for the node agent, and the proxy forwards until it is there.",
-        None,
+        Some(Form::LbPath),
     ),
     annotation(
         "load-balancer-ips",
@@ -222,7 +222,7 @@ pub const TABLE: &[Annotation] = &[
         "`v1`, `v2`",
         "none",
         "PROXY protocol header sent to the backend, on L4 ports and where TLS is handed on unopened; UDP has `v2` only.",
-        None,
+        Some(Form::ProxyVersion),
     ),
     annotation(
         "redirect-https",
@@ -302,7 +302,7 @@ pub const TABLE: &[Annotation] = &[
         "`true`, `false`",
         "`false`",
         "Hands TLS of the hosts on to the backend unopened, by the server name that the client sends; plain HTTP is served as the rules say.",
-        None,
+        Some(Form::Switch),
     ),
     annotation(
         "tls-ports",
@@ -310,7 +310,7 @@ pub const TABLE: &[Annotation] = &[
         "names and numbers of ports, separated by commas, or `*`",
         "`*`: with `tls-secret` all TCP ports, else none",
         "L4 ports that terminate TLS.",
-        None,
+        Some(Form::Ports),
     ),
     annotation(
         "tls-secret",
@@ -318,7 +318,7 @@ pub const TABLE: &[Annotation] = &[
         "the name of a Secret of the same namespace that has `tls.crt` and `tls.key`",
         "none",
         "Certificate of the L4 ports that terminate TLS; while the Secret is missing or unreadable and never was good, they are closed rather than served in clear text.",
-        None,
+        Some(Form::SecretName),
     ),
     annotation(
         "tunnel-idle-timeout",

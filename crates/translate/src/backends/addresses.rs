@@ -35,7 +35,7 @@ impl Backends<'_> {
                 "requests of Ingress {} to it are answered with 503",
                 name_some(&empty.ingresses)
             );
-            let connections = format!("what comes in on {} is closed", name_some(&empty.l4));
+            let connections = format!("what comes in on {} is turned away", name_some(&empty.l4));
             let parts = [(requests, &empty.ingresses), (connections, &empty.l4)];
             let parts = parts.into_iter().filter(|(_, users)| !users.is_empty());
             let consequences: Vec<String> = parts.map(|(part, _)| part).collect();
@@ -68,6 +68,12 @@ impl Backends<'_> {
                 User::L4(port) => empty.l4.insert(port),
             };
         }
+    }
+
+    /// Endpoints of which there are none, for what is known to be of no use.
+    pub(crate) fn add_nothing(&mut self, name: EndpointsName) -> EndpointsName {
+        self.endpoints.entry(name.clone()).or_default();
+        name
     }
 
     fn choose(&mut self, key: &Key, port: &Port, name: &EndpointsName, reports: &mut Reports) -> Endpoints {

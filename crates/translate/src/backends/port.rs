@@ -61,6 +61,16 @@ pub(crate) enum Missing {
     Service,
 }
 
+/// Where a backend is named, for reports.
+pub(crate) struct Place<'a> {
+    /// The field that names the Service.
+    pub(crate) name: &'a str,
+    /// The field that names the port.
+    pub(crate) port: &'a str,
+    /// What comes of a mistake.
+    pub(crate) outcome: &'a str,
+}
+
 /// The port as the backend gives it.
 pub(crate) fn wanted(backend: &IngressServiceBackend) -> Option<PortRef> {
     let port = backend.port.as_ref()?;
@@ -73,7 +83,7 @@ pub(crate) fn wanted(backend: &IngressServiceBackend) -> Option<PortRef> {
         .or_else(|| number.map(PortRef::Number))
 }
 
-impl<'a> Backends<'a> {
+impl Backends<'_> {
     /// The port of a Service, by name or number.
     pub(crate) fn port(&self, key: &Key, wanted: &PortRef, protocol: L4Protocol) -> Result<Port, Missing> {
         let Some(service) = self.world.services.get(key) else {
@@ -141,21 +151,20 @@ impl<'a> Backends<'a> {
 }
 
 impl Missing {
-    /// The report on the backend at `field` (which has `name` and `port`), and the refusal; `place` is the world, and
-    /// what comes of it.
+    /// The report and the refusal.
     pub(crate) fn explain(
         &self,
-        field: &str,
+        place: &Place<'_>,
         key: &Key,
         wanted: &PortRef,
-        place: (&World, &str),
+        world: &World,
     ) -> (ReportReason, Refusal, String) {
-        let (world, outcome) = place;
+        let Place { name, port, outcome } = place;
         match self {
             Self::ExternalName(denied) => (
                 denied.reason(),
                 Refusal::BackendNotFound,
-                denied.message(&format!("{field}.name"), key, outcome),
+                denied.message(name, key, outcome),
             ),
             Self::Port(protocol) => {
                 let found = world
@@ -163,7 +172,7 @@ impl Missing {
                     .get(key)
                     .map(|service| ports(service, *protocol).map(describe).collect::<Vec<_>>());
                 let message = format!(
-                    "{field}.port: Service {key} has no {} port {}, so {outcome}; it has {}",
+                    "{port}: Service {key} has no {} port {}, so {outcome}; it has {}",
                     protocol.as_str(),
                     quoted(wanted),
                     name_some(found.unwrap_or_default())
@@ -176,10 +185,10 @@ impl Missing {
                     .map(|(other, _)| other)
                     .take_while(|other| other.namespace == key.namespace);
                 let what_next = match nearest(&key.name, names.map(|other| &*other.name)) {
-                    Some(name) => format!("did you mean {name}?"),
+                    Some(nearest) => format!("did you mean {nearest}?"),
                     None => "create it, or correct the name".to_owned(),
                 };
-                let message = format!("{field}.name: Service {key} does not exist, so {outcome}; {what_next}");
+                let message = format!("{name}: Service {key} does not exist, so {outcome}; {what_next}");
                 (ReportReason::BackendServiceNotFound, Refusal::BackendNotFound, message)
             }
         }

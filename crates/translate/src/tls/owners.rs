@@ -1,13 +1,14 @@
 //! Which namespace a host belongs to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use k8s_openapi::api::networking::v1::Ingress;
 use propylon_model::{HostName, HostPattern};
 
 use crate::{classes::Served, world::Key};
 
 /// The oldest Ingress that names each host, in a rule or in `tls`: the host belongs to its namespace.
-pub(super) struct Owners<'a> {
+pub(crate) struct Owners<'a> {
     by_host: BTreeMap<HostPattern, &'a Key>,
     /// By the suffix of each wildcard: the exact hosts below it that belong to another namespace than it does.
     foreign: BTreeMap<HostName, Vec<(HostName, &'a Key)>>,
@@ -15,17 +16,10 @@ pub(super) struct Owners<'a> {
 
 impl<'a> Owners<'a> {
     /// Finds the owners. `served` is in order of age.
-    pub(super) fn of(served: &[Served<'a>]) -> Self {
+    pub(crate) fn of(served: &[Served<'a>]) -> Self {
         let mut by_host = BTreeMap::new();
         for ingress in served {
-            let spec = ingress.ingress.spec.as_ref();
-            let rules = spec
-                .iter()
-                .flat_map(|spec| spec.rules.iter().flatten())
-                .filter_map(|rule| rule.host.as_deref());
-            let tls = spec.iter().flat_map(|spec| spec.tls.iter().flatten());
-            let tls = tls.flat_map(|tls| tls.hosts.iter().flatten()).map(String::as_str);
-            for host in rules.chain(tls).filter_map(|text| HostPattern::parse(text).ok()) {
+            for host in named(ingress.ingress) {
                 by_host.entry(host).or_insert(ingress.key);
             }
         }
@@ -34,7 +28,7 @@ impl<'a> Owners<'a> {
     }
 
     /// The owner of a host, where that is another namespace.
-    pub(super) fn other_than(&self, namespace: &str, host: &HostPattern) -> Option<&'a Key> {
+    pub(crate) fn other_than(&self, namespace: &str, host: &HostPattern) -> Option<&'a Key> {
         let owner = self.by_host.get(host).copied();
         owner.filter(|owner| *owner.namespace != *namespace)
     }
@@ -46,6 +40,31 @@ impl<'a> Owners<'a> {
             HostPattern::Any | HostPattern::Exact(_) => &[],
         }
     }
+
+    /// The exact hosts one label below a wildcard that some Ingress names, without those of `except`; in order.
+    pub(crate) fn below(&self, host: &HostPattern, except: &BTreeSet<HostPattern>) -> Vec<HostName> {
+        let HostPattern::Wildcard(suffix) = host else {
+            return Vec::new();
+        };
+        let exact = self.by_host.keys().filter(|other| !except.contains(other));
+        let below = exact.filter_map(|other| match other {
+            HostPattern::Exact(name) if name.as_str().split_once('.')?.1 == suffix.as_str() => Some(name.clone()),
+            _ => None,
+        });
+        below.collect()
+    }
+}
+
+/// The hosts that an Ingress names, in a rule or in `tls`.
+pub(crate) fn named(ingress: &Ingress) -> impl Iterator<Item = HostPattern> {
+    let spec = ingress.spec.as_ref();
+    let rules = spec
+        .into_iter()
+        .flat_map(|spec| spec.rules.iter().flatten())
+        .filter_map(|rule| rule.host.as_deref());
+    let tls = spec.into_iter().flat_map(|spec| spec.tls.iter().flatten());
+    let tls = tls.flat_map(|tls| tls.hosts.iter().flatten()).map(String::as_str);
+    rules.chain(tls).filter_map(|text| HostPattern::parse(text).ok())
 }
 
 fn foreign<'a>(by_host: &BTreeMap<HostPattern, &'a Key>) -> BTreeMap<HostName, Vec<(HostName, &'a Key)>> {

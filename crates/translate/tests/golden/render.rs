@@ -3,7 +3,10 @@
 use std::{collections::BTreeMap, fmt::Write};
 
 use jiff::Timestamp;
-use propylon_model::{Action, Certificate, Endpoints, Pool, PoolPolicy, RouteGroup, RoutePolicy, TrafficDistribution};
+use propylon_model::{
+    Action, Certificate, Endpoints, L4Service, Passthrough, Pool, PoolPolicy, RouteGroup, RoutePolicy,
+    TrafficDistribution, TrafficPolicy,
+};
 use propylon_translate::Compiled;
 
 pub(crate) fn render(compiled: &Compiled, pairs: &BTreeMap<Vec<u8>, String>) -> String {
@@ -19,6 +22,12 @@ pub(crate) fn render(compiled: &Compiled, pairs: &BTreeMap<Vec<u8>, String>) -> 
     for (name, endpoints) in &resources.endpoints {
         writeln!(out, "endpoints {name}: {}", endpoints_text(endpoints)).unwrap();
     }
+    for (name, l4) in &resources.l4 {
+        writeln!(out, "l4 {name}: {}", l4_text(l4)).unwrap();
+    }
+    for (name, passthrough) in &resources.passthrough {
+        writeln!(out, "passthrough {name}: {}", passthrough_text(passthrough)).unwrap();
+    }
     for (name, certificate) in &resources.certificates {
         writeln!(out, "certificate {name}: {}", certificate_text(certificate, pairs)).unwrap();
     }
@@ -26,6 +35,57 @@ pub(crate) fn render(compiled: &Compiled, pairs: &BTreeMap<Vec<u8>, String>) -> 
         writeln!(out, "{report}").unwrap();
     }
     out
+}
+
+fn l4_text(l4: &L4Service) -> String {
+    let addresses: Vec<String> = l4.addresses.iter().map(ToString::to_string).collect();
+    let mut text = format!(
+        "{} port {} {} of {} to {}",
+        addresses.join("+"),
+        l4.port,
+        l4.protocol.as_str(),
+        l4.source,
+        l4.endpoints
+    );
+    if l4.service != l4.source {
+        write!(text, " ({})", l4.service).unwrap();
+    }
+    if let Some(created) = l4.created_unix_s {
+        write!(text, ", created {}", time_text(created)).unwrap();
+    }
+    if let Some(ranges) = &l4.source_ranges {
+        let ranges: Vec<String> = ranges.iter().map(ToString::to_string).collect();
+        write!(text, ", from [{}]", ranges.join(", ")).unwrap();
+    }
+    if l4.traffic_policy != TrafficPolicy::Cluster {
+        write!(text, ", {:?}", l4.traffic_policy).unwrap();
+    }
+    if l4.accept_proxy {
+        text.push_str(", accepts PROXY");
+    }
+    if let Some(version) = l4.send_proxy {
+        write!(text, ", sends PROXY {version:?}").unwrap();
+    }
+    if let Some(name) = &l4.tls {
+        write!(text, ", TLS by {name}").unwrap();
+    }
+    write!(text, ", connect {:?}, idle {:?}", l4.connect_timeout, l4.idle_timeout).unwrap();
+    text + &pool_policy_text(&l4.policy)
+}
+
+fn passthrough_text(passthrough: &Passthrough) -> String {
+    let Passthrough { host, endpoints, .. } = passthrough;
+    let mut text = format!("{host} of {} to {endpoints}", passthrough.source);
+    let not_for: Vec<String> = passthrough.not_for.iter().map(ToString::to_string).collect();
+    if !not_for.is_empty() {
+        write!(text, ", not for {}", not_for.join(", ")).unwrap();
+    }
+    if let Some(version) = passthrough.send_proxy {
+        write!(text, ", sends PROXY {version:?}").unwrap();
+    }
+    let (connect, idle) = (passthrough.connect_timeout, passthrough.idle_timeout);
+    write!(text, ", connect {connect:?}, idle {idle:?}").unwrap();
+    text + &pool_policy_text(&passthrough.policy)
 }
 
 fn endpoints_text(endpoints: &Endpoints) -> String {
@@ -163,7 +223,8 @@ fn pool_policy_text(policy: &PoolPolicy) -> String {
         ),
     ];
     let changed = values.iter().filter(|(_, changed, _)| *changed);
-    changed.map(|(value, _, word)| format!(", {word}{value:?}")).collect()
+    let texts: Vec<String> = changed.map(|(value, _, word)| format!(", {word}{value:?}")).collect();
+    texts.concat()
 }
 
 fn certificate_text(certificate: &Certificate, pairs: &BTreeMap<Vec<u8>, String>) -> String {
@@ -182,6 +243,7 @@ fn certificate_text(certificate: &Certificate, pairs: &BTreeMap<Vec<u8>, String>
         not_for.insert_str(0, ", not for ");
     }
     let pair = pairs.get(&certificate.chain_der[0]).map_or("unknown", String::as_str);
+    let hosts = if hosts.is_empty() { "no host" } else { &hosts };
     format!(
         "{pair} for {hosts}{not_for}, rank {}, ends {}",
         certificate.rank,
