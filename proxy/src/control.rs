@@ -16,6 +16,7 @@ use tokio::{runtime::Runtime, sync::mpsc, time::interval};
 
 use crate::{
     drain::drain,
+    explain::{self, Explainer},
     proxy::{StartError, lock},
     tables::Applier,
     views,
@@ -28,6 +29,7 @@ pub(crate) struct Parts {
     pub(crate) applier: Arc<Mutex<Applier>>,
     pub(crate) registry: Arc<Registry>,
     pub(crate) probe: Arc<Probe>,
+    pub(crate) explainer: Arc<Explainer>,
 }
 
 /// Binds the admin and status addresses and starts the control thread, which ends with the process; gives the admin
@@ -42,7 +44,8 @@ pub(crate) fn spawn(parts: Parts, commands: mpsc::Receiver<Duration>) -> Result<
         .map_err(StartError::Thread)?;
     let config = &parts.shared.config;
     let probes = |routes: Routes| routes.probes(&parts.probe).metrics(&parts.registry);
-    let admin = bind(&runtime, config.admin, "admin", probes(views::routes(&parts.applier)))?;
+    let views = explain::routes(views::routes(&parts.applier), &parts.explainer);
+    let admin = bind(&runtime, config.admin, "admin", probes(views))?;
     let status = bind(
         &runtime,
         config.status.filter(|status| Some(*status) != config.admin),

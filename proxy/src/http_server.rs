@@ -20,7 +20,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use crate::{
-    config::Config,
+    config::{Config, Limits},
     connection_state::{ClientIo, ConnectionState, Kill, Phase},
     observe,
     reason::Reason,
@@ -44,13 +44,7 @@ pub(crate) struct Builders {
 impl Builders {
     pub(crate) fn new(config: &Config) -> Self {
         let limits = &config.limits;
-        let mut http1 = http1::Builder::new();
-        // The sweep owns the deadline of the head: hyper's timer costs 8 % of a request (measured).
-        // No `pipeline_flush`: hyper then buffers bodies without bound, and does not send its 400 while bytes are unread.
-        http1.header_read_timeout(None).max_buf_size(H1_BUFFER);
-        http1
-            .max_headers(limits.max_headers as usize)
-            .max_header_size(limits.max_header_bytes as usize);
+        let http1 = http1_builder(limits);
         let mut http2 = http2::Builder::new(LocalExecutor);
         http2
             .timer(TokioTimer::new())
@@ -64,6 +58,18 @@ impl Builders {
             .enable_connect_protocol();
         Self { http1, http2 }
     }
+}
+
+/// How HTTP/1.1 is read.
+pub(crate) fn http1_builder(limits: &Limits) -> http1::Builder {
+    let mut http1 = http1::Builder::new();
+    // The sweep owns the deadline of the head: hyper's timer costs 8 % of a request (measured).
+    // No `pipeline_flush`: hyper then buffers bodies without bound, and does not send its 400 while bytes are unread.
+    http1.header_read_timeout(None).max_buf_size(H1_BUFFER);
+    http1
+        .max_headers(limits.max_headers as usize)
+        .max_header_size(limits.max_header_bytes as usize);
+    http1
 }
 
 /// Spawns on the worker's own thread.
@@ -221,7 +227,7 @@ where
 }
 
 /// The reason of a head that hyper itself answered with 400 or 431.
-fn refusal(error: &hyper::Error) -> Reason {
+pub(crate) fn refusal(error: &hyper::Error) -> Reason {
     if error.is_parse_too_large() {
         Reason::HeadersTooLarge
     } else {

@@ -34,6 +34,7 @@ mod worker;
 pub mod balance;
 pub mod config;
 pub mod edge;
+pub mod explain;
 pub mod proxy_protocol;
 pub mod reason;
 pub mod tls;

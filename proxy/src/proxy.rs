@@ -33,6 +33,7 @@ use crate::{
     config::{Config, LogFormat, LogTarget},
     control,
     edge::{Scheme, TrustedProxies},
+    explain::Explainer,
     listener::{Bound, accept_loop},
     observe::Listeners,
     reason::Reason,
@@ -147,8 +148,10 @@ pub fn start(config: Config) -> Result<ProxyHandle, StartError> {
     let applier = Arc::new(Mutex::new(applier));
     let (drain, commands) = mpsc::channel(4);
     views::register(&applier, &registry);
+    let explainer = Explainer::live(Arc::clone(&applier), &shared, &addresses);
     let parts = control::Parts {
         shared,
+        explainer: Arc::new(explainer),
         applier: Arc::clone(&applier),
         registry: Arc::clone(&registry),
         probe: Arc::clone(&probe),

@@ -23,8 +23,9 @@ use propylon_model::{Action, Refusal};
 use propylon_routing::{Found, Route};
 
 pub(crate) use self::{
-    circumstances::Circumstances,
+    circumstances::{Circumstances, limits},
     forward::RETRY_REASONS,
+    head::{ExtraFields, HeadParts, body_length, request_head},
     normalise::{Normalised, normalise},
     upgrade::Asked,
 };

@@ -23,7 +23,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
 
 pub use context::{ContextError, TlsContext};
-pub use table::{CertTable, CertificateFact, RefusedCertificate};
+pub use table::{CertTable, CertificateChoice, CertificateFact, FoundBy, RefusedCertificate};
 
 /// Which certificate a connection uses; stable over rotations of the same Secret.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

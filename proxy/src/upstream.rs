@@ -30,6 +30,7 @@ use std::{fmt, time::Duration};
 
 use http::Response;
 
+pub(crate) use self::http2::request_of;
 pub use self::{
     body::UpstreamBody,
     chunked::{ChunkedDecoder, Decoded},

@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 use http::request::Parts;
 
 use crate::{
-    config::{Config, Switch},
+    config::{self, Switch},
     edge::{Limits, PeerInfo, Scheme, TrustedProxies},
     exchange::Exchange,
     tls::{CertTable, TlsInfo},
@@ -51,7 +51,7 @@ impl<'a> Circumstances<'a> {
             tls: connection.tls.as_ref(),
             certificates: &shared.live.certificates,
             trusted: &shared.trusted,
-            limits: limits(&shared.config),
+            limits: limits(&shared.config.limits),
             https_public_port: shared.https_public_port.load(Ordering::Relaxed),
             via: shared.config.via == Switch::On,
             random: exchange.request_id,
@@ -60,8 +60,7 @@ impl<'a> Circumstances<'a> {
 }
 
 /// The limits of a request head.
-pub(crate) fn limits(config: &Config) -> Limits {
-    let limits = &config.limits;
+pub(crate) fn limits(limits: &config::Limits) -> Limits {
     Limits {
         max_headers: limits.max_headers as usize,
         max_header_bytes: limits.max_header_bytes as usize,

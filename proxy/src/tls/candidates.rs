@@ -49,7 +49,7 @@ impl Candidates {
         self.iter().any(|entry| entry.identity() == identity)
     }
 
-    fn iter(&self) -> impl Iterator<Item = &Arc<Entry>> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<Entry>> {
         let (first, rest) = match self {
             Self::One(first) => (first, [].as_slice()),
             Self::Several(first, rest) => (first, &**rest),

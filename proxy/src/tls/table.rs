@@ -1,5 +1,7 @@
 //! Certificates by host: exact before one-label wildcard before the default.
 
+mod choice;
+
 use std::{
     collections::{BTreeMap, HashMap},
     fmt,
@@ -11,6 +13,8 @@ use propylon_model::{Certificate, CertificateName, HostName, HostPattern};
 use rustls::{ServerConfig, server::ClientHello};
 
 use super::{CertIdentity, TlsContext, TlsInfo, candidates::Candidates, entry::Entry};
+
+pub use choice::{CertificateChoice, FoundBy};
 
 /// Which certificate serves which host; immutable, swapped whole.
 pub struct CertTable {

@@ -152,7 +152,7 @@ impl Http2 {
         if head.upgrade.is_some() {
             return Err(unsent(UpstreamErrorKind::UpgradeUnsupported, None, body));
         }
-        let Some(request) = self.request(head) else {
+        let Some(request) = request_of(head, self.scheme) else {
             return Err(unsent(UpstreamErrorKind::InvalidRequest, None, body));
         };
         let active = Active::new(&self.state);
@@ -176,31 +176,31 @@ impl Http2 {
             Err(failure) => Err(exchange.fail(failure)),
         }
     }
+}
 
-    /// The request as the h2 crate takes it; `None` when the target or authority cannot be expressed.
-    fn request(&self, head: &RequestHead<'_>) -> Option<Request<()>> {
-        let mut uri = Uri::builder().path_and_query(head.target);
-        if !head.authority.is_empty() {
-            // Without an authority h2 sends no :authority and the scheme "http".
-            uri = uri.scheme(self.scheme).authority(head.authority);
-        }
-        let mut request = Request::new(());
-        *request.uri_mut() = uri.build().ok()?;
-        *request.method_mut() = head.method.clone();
-        let headers = request.headers_mut();
-        let mut valid = true;
-        visit_request_fields(head, |name, value| valid &= append(headers, name, value));
-        if let super::BodyLength::Exact(length) = head.body {
-            headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
-        }
-        if head.te_trailers {
-            headers.insert(header::TE, HeaderValue::from_static("trailers"));
-        }
-        if head.expect_continue && has_content(head.body) {
-            headers.insert(header::EXPECT, HeaderValue::from_static("100-continue"));
-        }
-        valid.then_some(request)
+/// The request as the h2 crate takes it; `None` when the target or authority cannot be expressed.
+pub(crate) fn request_of(head: &RequestHead<'_>, scheme: &'static str) -> Option<Request<()>> {
+    let mut uri = Uri::builder().path_and_query(head.target);
+    if !head.authority.is_empty() {
+        // Without an authority h2 sends no :authority and the scheme "http".
+        uri = uri.scheme(scheme).authority(head.authority);
     }
+    let mut request = Request::new(());
+    *request.uri_mut() = uri.build().ok()?;
+    *request.method_mut() = head.method.clone();
+    let headers = request.headers_mut();
+    let mut valid = true;
+    visit_request_fields(head, |name, value| valid &= append(headers, name, value));
+    if let super::BodyLength::Exact(length) = head.body {
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    if head.te_trailers {
+        headers.insert(header::TE, HeaderValue::from_static("trailers"));
+    }
+    if head.expect_continue && has_content(head.body) {
+        headers.insert(header::EXPECT, HeaderValue::from_static("100-continue"));
+    }
+    valid.then_some(request)
 }
 
 fn append(headers: &mut HeaderMap, name: &HeaderName, value: FieldValue<'_>) -> bool {

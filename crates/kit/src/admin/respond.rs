@@ -23,6 +23,9 @@ type Render = Arc<dyn Fn() -> Vec<u8> + Send + Sync>;
 /// A view that depends on the request's query, which is passed as it was sent.
 pub(super) type RenderQuery = Arc<dyn Fn(&str) -> Vec<u8> + Send + Sync>;
 
+/// A view that may refuse the query; the text says why.
+type RenderAnswer = Arc<dyn Fn(&str) -> Result<Vec<u8>, String> + Send + Sync>;
+
 /// What an admin server serves. A path that is not in it is 404.
 pub struct Routes {
     handlers: BTreeMap<&'static str, Handler>,
@@ -34,6 +37,7 @@ enum Handler {
     Events(Arc<EventSource>),
     Html(RenderQuery, HeaderValue),
     Json(Render),
+    JsonOf(RenderAnswer),
     Metrics(Render),
     Probe(Arc<Probe>, fn(&Probe) -> Vec<Check>),
 }
@@ -75,6 +79,18 @@ impl Routes {
     #[must_use]
     pub fn json(mut self, path: &'static str, render: impl Fn() -> Vec<u8> + Send + Sync + 'static) -> Self {
         self.handlers.insert(path, Handler::Json(Arc::new(render)));
+        self
+    }
+
+    /// Adds a view that writes a JSON text for the query of the request, or refuses it (400) with a line of text; it runs
+    /// on a blocking thread.
+    #[must_use]
+    pub fn json_of(
+        mut self,
+        path: &'static str,
+        render: impl Fn(&str) -> Result<Vec<u8>, String> + Send + Sync + 'static,
+    ) -> Self {
+        self.handlers.insert(path, Handler::JsonOf(Arc::new(render)));
         self
     }
 
@@ -155,6 +171,11 @@ impl Routes {
                 let render = Arc::clone(render);
                 self.rendered(move || render(), "application/json").await
             }
+            Handler::JsonOf(render) => {
+                let (render, query) = (Arc::clone(render), query.to_owned());
+                self.rendered_or_refused(move || render(&query), "application/json")
+                    .await
+            }
         }
     }
 
@@ -163,11 +184,20 @@ impl Routes {
         render: impl FnOnce() -> Vec<u8> + Send + 'static,
         content_type: &'static str,
     ) -> Response<AnswerBody> {
+        self.rendered_or_refused(move || Ok(render()), content_type).await
+    }
+
+    async fn rendered_or_refused(
+        &self,
+        render: impl FnOnce() -> Result<Vec<u8>, String> + Send + 'static,
+        content_type: &'static str,
+    ) -> Response<AnswerBody> {
         let Ok(_permit) = self.rendering.acquire().await else {
             return plain(StatusCode::SERVICE_UNAVAILABLE, "shutting down\n");
         };
         match tokio::task::spawn_blocking(render).await {
-            Ok(body) => with_body(StatusCode::OK, content_type, full(body.into())),
+            Ok(Ok(body)) => with_body(StatusCode::OK, content_type, full(body.into())),
+            Ok(Err(refusal)) => plain(StatusCode::BAD_REQUEST, refusal),
             Err(error) => {
                 tracing::error!(%error, "an admin view panicked");
                 plain(StatusCode::INTERNAL_SERVER_ERROR, "the view panicked\n")
@@ -180,7 +210,7 @@ impl Handler {
     /// Whether a foreign web page must not read the answer.
     fn tells_configuration(&self) -> bool {
         match self {
-            Self::Events(_) | Self::Html(..) | Self::Json(_) => true,
+            Self::Events(_) | Self::Html(..) | Self::Json(_) | Self::JsonOf(_) => true,
             Self::Metrics(_) | Self::Probe(..) => false,
         }
     }

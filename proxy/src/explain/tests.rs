@@ -1,0 +1,289 @@
+use std::collections::BTreeMap;
+
+use clap::Parser;
+use propylon_model::{
+    Action, BackendProtocol, BackendTls, Endpoint, Endpoints, EndpointsName, GroupName, HostPattern, Kind, NormalPath,
+    ObjectRef, PathMatch, Pool, PoolName, Refusal, RouteGroup, RoutePolicy, Rule, RulePosition, balance::PoolPolicy,
+};
+
+use super::*;
+use crate::config::DataPlaneArgs;
+
+#[derive(Parser)]
+struct Command {
+    #[command(flatten)]
+    args: DataPlaneArgs,
+}
+
+fn config(flags: &[&str]) -> Config {
+    let args = Command::parse_from(["test"].iter().chain(flags)).args;
+    args.into_config(20_000).unwrap()
+}
+
+struct World(Resources);
+
+impl World {
+    /// Paths of `shop.test`: `/` to a Service with two endpoints, `/h2` to one that speaks h2c, `/tls`, `/empty`, `/gone`.
+    fn shop() -> Self {
+        let mut world = Self(Resources::default());
+        let rules = [
+            ("/", "web", BackendProtocol::Http1, 2),
+            ("/h2", "grpc", BackendProtocol::H2c, 1),
+            ("/tls", "tls", BackendProtocol::Https, 1),
+            ("/empty", "empty", BackendProtocol::Http1, 0),
+        ];
+        let mut group = group("shop", "shop.test");
+        for (index, (path, service, protocol, count)) in rules.into_iter().enumerate() {
+            let pool = world.pool(service, protocol, count);
+            group.rules.push(rule(index, path, Action::Forward(pool)));
+        }
+        group
+            .rules
+            .push(rule(4, "/gone", Action::Refuse(Refusal::BackendNotFound)));
+        world.add(group);
+        world
+    }
+
+    fn pool(&mut self, service: &str, protocol: BackendProtocol, count: u8) -> PoolName {
+        let name = format!("default/{service}:80");
+        let pool = Pool {
+            service: ObjectRef::new(Kind::Service, "default", service),
+            port: 80,
+            endpoints: EndpointsName::new(name.as_str()),
+            protocol,
+            tls: BackendTls::default(),
+            policy: PoolPolicy::default(),
+        };
+        let endpoints = (1..=count).map(|number| Endpoint::new(([10, 0, 0, number], 8080).into()));
+        self.0.endpoints.insert(
+            EndpointsName::new(name.as_str()),
+            Arc::new(Endpoints::new(endpoints.collect())),
+        );
+        self.0.pools.insert(PoolName::new(name.as_str()), Arc::new(pool));
+        PoolName::new(name)
+    }
+
+    fn add(&mut self, group: RouteGroup) {
+        let name = GroupName::new(format!("default/{}/{}", group.source.name, group.host));
+        self.0.groups.insert(name, Arc::new(group));
+    }
+
+    fn explain(&self, flags: &[&str], query: &Query) -> Explanation {
+        let explainer = Explainer::offline(&config(flags), &self.0, 1_700_000_000).unwrap();
+        explainer.explain(query).unwrap()
+    }
+
+    fn get(&self, url: &str) -> Explanation {
+        self.explain(&[], &Query::get(url))
+    }
+}
+
+fn group(name: &str, host: &str) -> RouteGroup {
+    RouteGroup {
+        source: ObjectRef::new(Kind::Ingress, "default", name),
+        created_unix_s: None,
+        host: HostPattern::parse(host).unwrap(),
+        rules: Vec::new(),
+        default_backend: None,
+        redirect_https: false,
+    }
+}
+
+fn rule(index: usize, path: &str, action: Action) -> Rule {
+    Rule {
+        path: PathMatch::Prefix(NormalPath::parse_rule(path).unwrap()),
+        action,
+        policy: RoutePolicy::default(),
+        position: RulePosition::new(0, index),
+    }
+}
+
+fn with_header(url: &str, header: &str) -> Query {
+    let mut query = Query::get(url);
+    query.headers.push(Query::header(header).unwrap());
+    query
+}
+
+fn end(explanation: &Explanation) -> (Option<u16>, Option<&str>) {
+    (explanation.result.status, explanation.result.reason.as_deref())
+}
+
+#[test]
+fn a_request_is_followed_to_the_bytes_that_the_backend_gets() {
+    let explanation = World::shop().get("http://Shop.Test:8080/a/../b?x=1");
+    assert_eq!(explanation.result.action, "forward");
+    let winner = explanation.winner.unwrap();
+    assert_eq!(winner.field, "spec.rules[0].http.paths[0]");
+    assert_eq!((winner.rule_index, winner.path_index), (Some(0), Some(0)));
+    let backend = explanation.backend.unwrap();
+    assert_eq!(backend.service, "default/web Service");
+    let chances: Vec<f64> = backend.endpoints.iter().map(|endpoint| endpoint.chance).collect();
+    assert_eq!((chances, backend.pick), (vec![0.5, 0.5], None));
+    assert_eq!(
+        explanation.sent[0].head,
+        [
+            "GET /b?x=1 HTTP/1.1",
+            "host: Shop.Test:8080",
+            "x-forwarded-for: 127.0.0.1",
+            "x-real-ip: 127.0.0.1",
+            "x-forwarded-proto: http",
+            "x-forwarded-port: 8080",
+            "x-request-id: 00000000000000000000000000000000",
+            "x-forwarded-host: Shop.Test:8080",
+        ]
+    );
+}
+
+#[test]
+fn the_protocol_decides_the_form_of_the_head() {
+    let world = World::shop();
+    let sent = |path: &str| world.get(&format!("http://shop.test/{path}")).sent;
+    let h2 = sent("h2");
+    assert_eq!(h2.len(), 1);
+    assert_eq!(
+        h2[0].head[..4],
+        [":method: GET", ":scheme: http", ":authority: shop.test", ":path: /h2"]
+    );
+    let protocols: Vec<String> = sent("tls").into_iter().map(|sent| sent.protocol).collect();
+    assert_eq!(protocols, ["h2", "http/1.1"]);
+    let upgrade = |path: &str| {
+        let mut query = with_header(&format!("http://shop.test/{path}"), "Upgrade: websocket");
+        query.headers.push(("Connection".to_owned(), "upgrade".to_owned()));
+        world.explain(&[], &query)
+    };
+    assert_eq!(upgrade("tls").sent.len(), 1);
+    assert!(upgrade("").sent[0].head.contains(&"upgrade: websocket".to_owned()));
+    assert_eq!(end(&upgrade("h2")), (Some(502), Some("upgrade_refused")));
+}
+
+#[test]
+fn what_ends_early_says_where_and_why() {
+    let world = World::shop();
+    for (url, status, reason) in [
+        ("http://other.test/", 404, "route_not_found.host"),
+        ("http://shop.test/gone/x", 503, "backend_not_found"),
+        ("http://shop.test/empty", 503, "no_ready_endpoints"),
+        ("http://shop.test/a%2fgone", 200, ""),
+        ("http://shop.test/%2fgone", 400, "path_ambiguous"),
+        ("http://shop.test/a\\b", 400, "path_invalid"),
+        ("http://shop.test/a b", 400, "request_invalid"),
+        ("http://shop_test!/", 400, "host_invalid"),
+    ] {
+        let explanation = world.get(url);
+        let (found, code) = end(&explanation);
+        assert_eq!((found.unwrap_or(200), code.unwrap_or("")), (status, reason), "{url}");
+    }
+    let explanation = world.get("http://shop.test/%2fgone");
+    let readings = explanation.path.unwrap().readings;
+    assert_eq!(
+        readings[0].rule.as_deref(),
+        Some("default/shop Ingress spec.rules[0].http.paths[4]")
+    );
+    assert!(
+        world
+            .get("http://shop.test/gone")
+            .filters
+            .iter()
+            .any(|filter| filter.effect == "answers")
+    );
+}
+
+#[test]
+fn limits_are_those_of_the_server() {
+    let world = World::shop();
+    let long = |bytes: usize| format!("http://shop.test/{}", "x".repeat(bytes));
+    assert_eq!(end(&world.get(&long(17_000))), (Some(414), Some("uri_too_long")));
+    let flags = [
+        "--max-uri-bytes",
+        "300",
+        "--max-headers",
+        "8",
+        "--max-header-bytes",
+        "1024",
+    ];
+    assert_eq!(
+        end(&world.explain(&flags, &Query::get(long(301)))),
+        (Some(414), Some("uri_too_long"))
+    );
+    let mut query = Query::get("http://shop.test/");
+    query.headers = (0..8).map(|number| (format!("x-{number}"), "1".to_owned())).collect();
+    let too_large = (Some(431), Some("headers_too_large"));
+    assert_eq!(end(&world.explain(&flags, &query)), too_large);
+    query.headers = vec![("x".to_owned(), "1".repeat(1024))];
+    assert_eq!(end(&world.explain(&flags, &query)), too_large);
+    query.headers = vec![("x y".to_owned(), "1".to_owned())];
+    assert_eq!(
+        end(&world.explain(&flags, &query)),
+        (Some(400), Some("request_invalid"))
+    );
+    query = Query::get("http://shop.test/");
+    query.method = "TRACE".to_owned();
+    assert_eq!(
+        end(&world.explain(&flags, &query)),
+        (Some(405), Some("trace_not_allowed"))
+    );
+}
+
+#[test]
+fn a_redirect_names_its_target() {
+    let mut world = World::shop();
+    let mut guarded = group("guarded", "guarded.test");
+    guarded.redirect_https = true;
+    guarded
+        .rules
+        .push(rule(0, "/", Action::Forward(PoolName::new("default/web:80"))));
+    world.add(guarded);
+    let explanation = world.get("http://guarded.test/a?b");
+    assert_eq!(end(&explanation), (Some(308), Some("redirect_https")));
+    assert_eq!(
+        explanation.result.location.as_deref(),
+        Some("https://guarded.test:8443/a?b")
+    );
+    let effects: Vec<&str> = explanation
+        .filters
+        .iter()
+        .map(|filter| filter.effect.as_str())
+        .collect();
+    assert_eq!(effects, ["answers", "notReached", "notReached"]);
+    let challenge = world.get("http://guarded.test/.well-known/acme-challenge/x");
+    assert_eq!(challenge.result.action, "forward");
+    let trusting = ["--trusted-proxies", "127.0.0.1"];
+    let query = with_header("http://guarded.test/", "X-Forwarded-Proto: https");
+    assert_eq!(world.explain(&trusting, &query).result.action, "forward");
+    assert_eq!(world.explain(&[], &query).result.action, "answer");
+}
+
+#[test]
+fn https_tells_the_certificate_and_without_a_listener_nothing_answers() {
+    let world = World::shop();
+    let tls = world.get("https://shop.test/").tls.unwrap();
+    assert_eq!(
+        (tls.certificate.as_str(), tls.found_by.as_str()),
+        ("self-signed", "default")
+    );
+    assert_eq!(tls.server_name.as_deref(), Some("shop.test"));
+    assert_eq!(world.get("http://shop.test/").tls, None);
+    let query = Query::get("https://shop.test/");
+    let explanation = world.explain(&["--https", "off"], &query);
+    assert_eq!(explanation.result.action, "unreachable");
+    assert!(
+        explanation.result.why.contains("--https off"),
+        "{:?}",
+        explanation.result
+    );
+}
+
+#[test]
+fn the_form_of_the_answer_is_read_as_it_is_written() {
+    let explanation = World::shop().get("https://shop.test/empty");
+    let text = serde_json::to_string(&explanation).unwrap();
+    assert_eq!(serde_json::from_str::<Explanation>(&text).unwrap(), explanation);
+    let keys: BTreeMap<String, serde_json::Value> = serde_json::from_str(&text).unwrap();
+    assert_eq!(
+        keys.keys().map(String::as_str).collect::<Vec<_>>(),
+        [
+            "backend", "filters", "host", "listener", "notes", "path", "request", "result", "rules", "schema", "sent",
+            "tls", "winner"
+        ]
+    );
+}
