@@ -32,8 +32,8 @@ pub(super) fn tell(explainer: &Explainer, query: &Query) -> Result<Explanation, 
             ..Explanation::default()
         },
     };
-    if let Err(result) = story.run(query, &url) {
-        story.told.result = *result;
+    if let Err(ended) = story.run(query, &url) {
+        story.told.result = *ended.0;
     }
     Ok(story.told)
 }
@@ -43,16 +43,16 @@ pub(super) struct Story<'a> {
     pub(super) told: Explanation,
 }
 
-/// The request ends here, before the next stage.
-pub(super) type Ended = Box<ResultView>;
+/// The request ends here, before the next stage; boxed, as it is large and rarely there.
+pub(super) struct Ended(Box<ResultView>);
 
-/// Boxes an end.
+/// The end where the proxy itself answers.
 pub(super) fn answered(error: &ProxyError) -> Ended {
     let why = match error.detail {
         "" => error.reason.doc().trim().to_owned(),
         detail => format!("{} ({detail})", error.reason.doc().trim()),
     };
-    Box::new(ResultView {
+    Ended(Box::new(ResultView {
         action: "answer".to_owned(),
         status: Some(error.reason.status().as_u16()),
         reason: Some(error.reason.code().to_owned()),
@@ -61,7 +61,7 @@ pub(super) fn answered(error: &ProxyError) -> Ended {
             .location
             .as_ref()
             .map(|location| String::from_utf8_lossy(location.as_bytes()).into_owned()),
-    })
+    }))
 }
 
 impl Story<'_> {
@@ -99,11 +99,11 @@ impl Story<'_> {
         let same_port = addresses.iter().find(|address| address.port() == url.port);
         let scheme = url.scheme.as_str();
         let Some(address) = same_port.or_else(|| addresses.first()) else {
-            return Err(Box::new(ResultView {
+            return Err(Ended(Box::new(ResultView {
                 action: "unreachable".to_owned(),
                 why: format!("nothing listens for {scheme} (--{scheme} off)"),
                 ..ResultView::default()
-            }));
+            })));
         };
         self.told.listener = Some(ListenerView {
             scheme: scheme.to_owned(),
@@ -218,7 +218,7 @@ impl Story<'_> {
                 (None, Ok(())) => ("passes", why),
                 (None, Err(error)) => {
                     let end = answered(&error);
-                    let why = end.why.clone();
+                    let why = end.0.why.clone();
                     ended = Some(end);
                     ("answers", why)
                 }
