@@ -24,6 +24,7 @@ use crate::{
 mod addresses;
 mod authorities;
 mod external;
+mod idle;
 mod port;
 mod tls;
 
@@ -46,6 +47,8 @@ pub(crate) struct Backends<'a> {
     pub(crate) endpoints: BTreeMap<EndpointsName, Arc<Endpoints>>,
     /// Pools that cannot be used because what verifies their certificates is missing.
     closed: BTreeMap<PoolName, Refusal>,
+    /// The pools that an Ingress has for itself.
+    owned: BTreeMap<Key, BTreeSet<PoolName>>,
     /// Ingresses that have a TLS backend.
     tls_users: BTreeSet<Key>,
     /// Ports without endpoints.
@@ -68,6 +71,7 @@ impl<'a> Backends<'a> {
             pools: BTreeMap::new(),
             endpoints: BTreeMap::new(),
             closed: BTreeMap::new(),
+            owned: BTreeMap::new(),
             tls_users: BTreeSet::new(),
             empty: BTreeMap::new(),
         }
@@ -136,6 +140,10 @@ impl<'a> Backends<'a> {
             .map(|ingress| format!("@{}", ingress.key.name))
             .unwrap_or_default();
         let name = PoolName::new(format!("{key}:{}{suffix}", port.label));
+        if owners.pool.is_some() {
+            let owned = self.owned.entry(ingress.key.clone()).or_default();
+            owned.insert(name.clone());
+        }
         if is_tls(protocol) {
             self.tls_users.insert(ingress.key.clone());
         }

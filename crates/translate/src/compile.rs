@@ -61,6 +61,7 @@ pub fn compile(world: &World, options: &Options, memory: &mut Memory) -> Compile
     resources.l4 = l4::compile(world, options, &mut backends, &certificates, &mut reports);
     backends.report_empty(&mut reports);
     backends.report_without_tls(&served, &mut reports);
+    backends.report_idle(&served, &mut reports);
     resources.pools = backends.pools;
     resources.endpoints = backends.endpoints;
     resources.certificates = certificates.by_name;

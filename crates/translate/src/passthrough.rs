@@ -219,6 +219,9 @@ impl Builder<'_, '_> {
 
 /// Reports the Ingresses whose hosts are handed on for another one: over TLS nothing of what they say is served.
 fn report_hidden(served: &[Served<'_>], by_host: &BTreeMap<HostPattern, (Key, Passthrough)>, reports: &mut Reports) {
+    if by_host.is_empty() {
+        return;
+    }
     for ingress in served.iter().filter(|ingress| !is_passthrough(ingress)) {
         let hosts: BTreeSet<HostPattern> = named(ingress.ingress).collect();
         for (host, (winner, _)) in hosts.iter().filter_map(|host| Some((host, by_host.get(host)?))) {

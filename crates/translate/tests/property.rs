@@ -7,15 +7,15 @@
     reason = "the helpers of a test fail by panicking"
 )]
 
-use std::{collections::BTreeSet, fmt::Write as _};
+use std::{collections::BTreeSet, fmt::Write as _, net::Ipv4Addr};
 
 use proptest::prelude::*;
-use propylon_model::{Action, HostPattern};
+use propylon_model::{Action, HostPattern, Kind, L4Protocol};
 use propylon_translate::{Compiled, Key, Memory, Options, World, admit::admit, compile, manifest::parse};
 
 /// Texts that meet each other: few names, so that objects refer to each other, conflict and miss.
 fn object() -> impl Strategy<Value = String> {
-    let metadata = (0..3usize, 0..2usize, 0..4usize, 0..8usize).prop_map(|(name, namespace, created, annotation)| {
+    let metadata = (0..3usize, 0..2usize, 0..4usize, 0..13usize).prop_map(|(name, namespace, created, annotation)| {
         let mut text = format!(
             "name: {}, namespace: {}",
             ["a", "b", "c"][name],
@@ -33,15 +33,21 @@ fn object() -> impl Strategy<Value = String> {
             "nginx.ingress.kubernetes.io/canary: \"true\"",
             "kubernetes.io/ingress.class: a",
             "ingressclass.kubernetes.io/is-default-class: \"true\"",
+            "propylon.dev/tls-passthrough: \"true\"",
+            "propylon.dev/tls-secret: a",
+            "propylon.dev/tls-ports: http",
+            "propylon.dev/affinity: cookie",
+            "propylon.dev/load-balancing: maglev",
         ];
         write!(text, ", annotations: {{{}}}", annotations[annotation]).unwrap();
         text
     });
-    (metadata, 0..5usize, any::<[u8; 6]>()).prop_map(|(metadata, kind, choice)| match kind {
+    (metadata, 0..6usize, any::<[u8; 6]>()).prop_map(|(metadata, kind, choice)| match kind {
         0 => ingress(&metadata, choice),
         1 => service(&metadata, choice),
         2 => slice(&metadata, choice),
         3 => secret(&metadata, choice),
+        4 => config_map(&metadata, choice),
         _ => class(&metadata, choice),
     })
 }
@@ -97,9 +103,13 @@ fn service(metadata: &str, choice: [u8; 6]) -> String {
             "",
             "type: ExternalName, externalName: e.example.com, ",
             "publishNotReadyAddresses: true, ",
+            "type: LoadBalancer, loadBalancerSourceRanges: [10.0.0.0/8, nonsense], ",
+            "type: LoadBalancer, loadBalancerIP: 192.0.2.1, ",
         ],
     );
-    let port = format!("{{name: http, port: 80, appProtocol: {protocol}}}");
+    let transport = pick(choice[2], &["TCP", "UDP", "SCTP"]);
+    let port =
+        format!("{{name: http, port: 80, appProtocol: {protocol}}}, {{name: b, port: 81, protocol: {transport}}}");
     format!("{{apiVersion: v1, kind: Service, metadata: {{{metadata}}}, spec: {{{spec}ports: [{port}]}}}}")
 }
 
@@ -133,6 +143,15 @@ fn secret(metadata: &str, choice: [u8; 6]) -> String {
     format!("{{apiVersion: v1, kind: Secret, metadata: {{{metadata}}}, stringData: {{{data}}}}}")
 }
 
+fn config_map(metadata: &str, choice: [u8; 6]) -> String {
+    let entry = |choice| pick(choice, &["x1/a:80", "x1/b:http:PROXY", "y1/a:81::PROXY", "a:80"]);
+    format!(
+        "{{apiVersion: v1, kind: ConfigMap, metadata: {{{metadata}}}, data: {{\"80\": \"{}\", \"81\": \"{}\"}}}}",
+        entry(choice[0]),
+        entry(choice[1])
+    )
+}
+
 fn class(metadata: &str, choice: [u8; 6]) -> String {
     let controller = pick(choice[0], &["propylon.dev/ingress-controller", "k8s.io/ingress-nginx"]);
     let metadata = metadata
@@ -157,13 +176,19 @@ fn world<'a>(texts: impl IntoIterator<Item = &'a String>) -> World {
 fn options() -> Options {
     Options {
         default_tls_secret: Some(Key::new("x1", "a")),
+        lb_bind: Some(Ipv4Addr::LOCALHOST.into()),
+        local_addresses: ["192.0.2.1".parse().unwrap()].into(),
+        taken: vec![(Ipv4Addr::LOCALHOST, 81).into()],
+        tcp_services: Some(Key::new("x1", "a")),
+        udp_services: Some(Key::new("x1", "b")),
+        external_name: true,
         now_unix_s: 1_750_000_000,
         ..Options::default()
     }
 }
 
 /// What every compile must hold.
-fn check(compiled: &Compiled) {
+fn check(world: &World, compiled: &Compiled) {
     let resources = &compiled.resources;
     for group in resources.groups.values() {
         let actions = group
@@ -190,9 +215,42 @@ fn check(compiled: &Compiled) {
             "{name} is the default"
         );
     }
+    check_l4(world, compiled);
     assert!(compiled.reports.iter().all(|report| !report.message.contains('\n')));
     let distinct: BTreeSet<_> = compiled.reports.iter().map(ToString::to_string).collect();
     assert_eq!(distinct.len(), compiled.reports.len());
+}
+
+/// What every compile must hold of what is forwarded as it is.
+fn check_l4(world: &World, compiled: &Compiled) {
+    let resources = &compiled.resources;
+    let mut taken = BTreeSet::from([(L4Protocol::Tcp, Ipv4Addr::LOCALHOST.into(), 81)]);
+    for (name, l4) in &resources.l4 {
+        assert!(resources.endpoints.contains_key(&l4.endpoints), "{name}");
+        let certificate = l4.tls.as_ref().map(|tls| resources.certificates.contains_key(tls));
+        assert_ne!(certificate, Some(false), "{name}");
+        assert!(!l4.addresses.is_empty(), "{name}");
+        for address in &l4.addresses {
+            assert!(taken.insert((l4.protocol, *address, l4.port)), "{name} is not alone");
+        }
+        let key = Key::new(l4.source.namespace.clone(), l4.source.name.clone());
+        let service = world.services.get(&key).filter(|_| l4.source.kind == Kind::Service);
+        let annotations = service.and_then(|service| service.metadata.annotations.as_ref());
+        let wants_tls = annotations.is_some_and(|all| all.contains_key("propylon.dev/tls-secret"));
+        let is_clear = l4.protocol == L4Protocol::Tcp && l4.tls.is_none();
+        assert!(!(wants_tls && is_clear), "{name} is in clear text");
+        let has_ranges = service.is_some_and(|service| {
+            let spec = service.spec.as_ref();
+            spec.is_some_and(|spec| spec.load_balancer_source_ranges.iter().any(|ranges| !ranges.is_empty()))
+        });
+        assert_eq!(l4.source_ranges.is_some(), has_ranges, "{name}");
+    }
+    let mut hosts = BTreeSet::new();
+    for (name, passthrough) in &resources.passthrough {
+        assert!(resources.endpoints.contains_key(&passthrough.endpoints), "{name}");
+        assert!(hosts.insert(&passthrough.host), "{name} is not alone");
+        assert_ne!(passthrough.host, HostPattern::Any);
+    }
 }
 
 proptest! {
@@ -211,7 +269,7 @@ proptest! {
         let one = world(first.iter().filter(|text| kept.contains(text)));
         let other = world(second.iter().filter(|text| kept.contains(text)));
         let compiled = compile(&one, &options(), &mut Memory::default());
-        check(&compiled);
+        check(&one, &compiled);
         prop_assert_eq!(&compiled, &compile(&other, &options(), &mut Memory::default()));
     }
 
@@ -230,7 +288,8 @@ proptest! {
     ) {
         let mut memory = Memory::default();
         compile(&world(&before), &options(), &mut memory);
-        check(&compile(&world(&after), &options(), &mut memory));
+        let world = world(&after);
+        check(&world, &compile(&world, &options(), &mut memory));
     }
 
     #[test]
@@ -248,6 +307,6 @@ proptest! {
             let text = format!("{}{cut}{}", &text[..at], &text[at..]);
             parse(&text).into_iter().flatten().for_each(|object| world.insert(object));
         }
-        check(&compile(&world, &options(), &mut Memory::default()));
+        check(&world, &compile(&world, &options(), &mut Memory::default()));
     }
 }
