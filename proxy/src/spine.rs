@@ -174,10 +174,10 @@ pub(crate) fn max_forwards(request: &Normalised<'_>) -> Result<(), ProxyError> {
 pub(crate) fn refusal(route: &Route<Target>) -> Result<(), ProxyError> {
     match &route.action {
         Action::Forward(_) => Ok(()),
-        Action::Refuse(Refusal::BackendNotFound) => {
+        Action::Refuse(Refusal::BackendNotFound(_)) => {
             Err(ProxyError::new(Reason::BackendNotFound, "the Service does not exist"))
         }
-        Action::Refuse(Refusal::BackendPortNotFound) => Err(ProxyError::new(
+        Action::Refuse(Refusal::BackendPortNotFound(_)) => Err(ProxyError::new(
             Reason::BackendPortNotFound,
             "the Service has no such port",
         )),

@@ -82,10 +82,12 @@ fn view(route: &Route<Target>) -> RouteView {
     }
 }
 
-fn refusal_text(refusal: &Refusal) -> String {
+pub(crate) fn refusal_text(refusal: &Refusal) -> String {
     match refusal {
-        Refusal::BackendNotFound => "the Service does not exist".to_owned(),
-        Refusal::BackendPortNotFound => "the Service has no such port".to_owned(),
+        Refusal::BackendNotFound(service) => {
+            format!("Service {service} does not exist, or is of a type that is not served")
+        }
+        Refusal::BackendPortNotFound(port) => format!("Service port {port} does not exist"),
         Refusal::RestrictionUnsupported(name) => format!("{name} is not supported"),
     }
 }

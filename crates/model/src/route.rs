@@ -25,10 +25,10 @@ impl PathMatch {
 /// Why requests of a rule are refused rather than served open.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Refusal {
-    /// The Service of the backend does not exist.
-    BackendNotFound,
-    /// The Service has no such port.
-    BackendPortNotFound,
+    /// The Service of the backend does not exist, or is one that is not served; `NAMESPACE/SERVICE`.
+    BackendNotFound(Arc<str>),
+    /// The Service has no such port; `NAMESPACE/SERVICE:PORT`, or without the port where the backend names none.
+    BackendPortNotFound(Arc<str>),
     /// An annotation restricts access, or verifies the backend, in a way that cannot be obeyed; its name.
     RestrictionUnsupported(Arc<str>),
 }

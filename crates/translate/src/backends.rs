@@ -110,7 +110,7 @@ impl<'a> Backends<'a> {
         let Some(wanted) = wanted(backend) else {
             let message = format!("{field}.service.port: names no port; give its name or its number");
             reports.add(&ingress.object, ReportReason::BackendPortNotFound, message);
-            return Action::Refuse(Refusal::BackendPortNotFound);
+            return Action::Refuse(Refusal::BackendPortNotFound(key.to_string().into()));
         };
         match self.port(&key, &wanted, L4Protocol::Tcp) {
             Ok(port) => self.pool(ingress, &key, &port, reports),

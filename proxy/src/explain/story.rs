@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use http::request::Parts;
 use hyper::body::Incoming;
-use propylon_model::RouteGroup;
+use propylon_model::{Action, RouteGroup};
 use propylon_routing::{Found, Route};
 use rustls::{CipherSuite, ProtocolVersion};
 
@@ -19,6 +19,7 @@ use crate::{
     spine::{self, Circumstances, Normalised, normalise},
     tables::{Tables, Target},
     tls::{Alpn, CertIdentity, FoundBy, TlsInfo},
+    views::refusal_text,
 };
 
 /// Tells what happens to a request.
@@ -217,7 +218,12 @@ impl Story<'_> {
                 (Some(_), _) => ("notReached", String::new()),
                 (None, Ok(())) => ("passes", why),
                 (None, Err(error)) => {
-                    let end = answered(&error);
+                    let mut end = answered(&error);
+                    if let Action::Refuse(refusal) = &route.action
+                        && name == "backend"
+                    {
+                        end.0.why = refusal_text(refusal);
+                    }
                     let why = end.0.why.clone();
                     ended = Some(end);
                     ("answers", why)

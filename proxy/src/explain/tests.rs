@@ -37,9 +37,11 @@ impl World {
             let pool = world.pool(service, protocol, count);
             group.rules.push(rule(index, path, Action::Forward(pool)));
         }
-        group
-            .rules
-            .push(rule(4, "/gone", Action::Refuse(Refusal::BackendNotFound)));
+        group.rules.push(rule(
+            4,
+            "/gone",
+            Action::Refuse(Refusal::BackendNotFound("default/gone".into())),
+        ));
         world.add(group);
         world
     }
@@ -179,12 +181,11 @@ fn what_ends_early_says_where_and_why() {
         readings[0].rule.as_deref(),
         Some("default/shop Ingress spec.rules[0].http.paths[4]")
     );
-    assert!(
-        world
-            .get("http://shop.test/gone")
-            .filters
-            .iter()
-            .any(|filter| filter.effect == "answers")
+    let refused = world.get("http://shop.test/gone");
+    assert!(refused.filters.iter().any(|filter| filter.effect == "answers"));
+    assert_eq!(
+        refused.result.why,
+        "Service default/gone does not exist, or is of a type that is not served"
     );
 }
 

@@ -163,7 +163,7 @@ impl Missing {
         match self {
             Self::ExternalName(denied) => (
                 denied.reason(),
-                Refusal::BackendNotFound,
+                Refusal::BackendNotFound(key.to_string().into()),
                 denied.message(name, key, outcome),
             ),
             Self::Port(protocol) => {
@@ -177,7 +177,8 @@ impl Missing {
                     quoted(wanted),
                     name_some(found.unwrap_or_default())
                 );
-                (ReportReason::BackendPortNotFound, Refusal::BackendPortNotFound, message)
+                let refusal = Refusal::BackendPortNotFound(format!("{key}:{wanted}").into());
+                (ReportReason::BackendPortNotFound, refusal, message)
             }
             Self::Service => {
                 let others = world.services.range(Key::new(Arc::clone(&key.namespace), "")..);
@@ -189,7 +190,8 @@ impl Missing {
                     None => "create it, or correct the name".to_owned(),
                 };
                 let message = format!("{name}: Service {key} does not exist, so {outcome}; {what_next}");
-                (ReportReason::BackendServiceNotFound, Refusal::BackendNotFound, message)
+                let refusal = Refusal::BackendNotFound(key.to_string().into());
+                (ReportReason::BackendServiceNotFound, refusal, message)
             }
         }
     }
