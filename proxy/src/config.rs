@@ -51,6 +51,14 @@ pub struct DataPlaneArgs {
     /// Unix socket for probes and metrics, beside the status address
     #[arg(long, value_name = "PATH", env = "PROPYLON_STATUS_SOCKET")]
     pub status_socket: Option<PathBuf>,
+    /// DNS servers for Services of type `ExternalName` (default: those of `/etc/resolv.conf`)
+    #[arg(
+        long,
+        value_name = "ADDR:PORT,...",
+        env = "PROPYLON_DNS_SERVER",
+        value_delimiter = ','
+    )]
+    pub dns_server: Vec<String>,
     /// Peers whose forwarded headers are believed
     #[arg(
         long,
@@ -191,6 +199,8 @@ pub struct Config {
     pub status: Option<SocketAddr>,
     /// Unix socket for probes and metrics.
     pub status_socket: Option<PathBuf>,
+    /// DNS servers for external names; empty: those of the system.
+    pub dns_servers: Vec<SocketAddr>,
     /// Peers whose forwarded headers are believed.
     pub trusted_proxies: Vec<IpNet>,
     /// Peers that must send a PROXY header.
@@ -261,6 +271,7 @@ impl DataPlaneArgs {
                 .transpose()?
                 .flatten(),
             status_socket: self.status_socket,
+            dns_servers: addresses("dns-server", &self.dns_server)?,
             trusted_proxies: cidrs("trusted-proxies", &self.trusted_proxies)?,
             proxy_protocol: cidrs("proxy-protocol", &self.proxy_protocol)?,
             workers: self

@@ -8,8 +8,8 @@ use std::{
     collections::HashMap,
     net::SocketAddr,
     sync::{
-        Arc, LazyLock,
-        atomic::{AtomicU8, AtomicU32, AtomicU64},
+        Arc, LazyLock, Mutex, PoisonError,
+        atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering},
     },
 };
 
@@ -71,6 +71,20 @@ pub(crate) struct EndpointState {
 }
 
 impl EndpointState {
+    /// The verdict of active health checks.
+    pub(crate) fn verdict(&self) -> CheckVerdict {
+        match self.check.load(Ordering::Relaxed) {
+            1 => CheckVerdict::Healthy,
+            2 => CheckVerdict::Unhealthy,
+            _ => CheckVerdict::Unknown,
+        }
+    }
+
+    /// Sets the verdict. Only ever called from the thread of the health checks.
+    pub(crate) fn set_verdict(&self, verdict: CheckVerdict) {
+        self.check.store(verdict as u8, Ordering::Relaxed);
+    }
+
     /// An endpoint of which nothing is known; `born`: when it joined others that were there before.
     pub(crate) const fn new(born: Option<Monotonic>) -> Self {
         Self {
@@ -104,12 +118,16 @@ pub(crate) struct LiveEndpoint {
 pub(crate) struct EndpointList {
     pub(crate) endpoints: Vec<LiveEndpoint>,
     pub(crate) distribution: TrafficDistribution,
+    /// Whether all are addresses of one external name, any of which may be connected to in place of another.
+    pub(crate) one_name: bool,
 }
 
 /// The endpoints of one Service port: a stable handle around a swapped list.
 #[derive(Debug, Default)]
 pub(crate) struct EndpointsHandle {
     pub(crate) current: ArcSwap<EndpointList>,
+    /// Counts the owners of the list: the configuration, or one resolving of an external name. The last one may write.
+    owner: Mutex<u64>,
 }
 
 impl EndpointsHandle {
@@ -122,6 +140,30 @@ impl EndpointsHandle {
 
     /// Swaps the list; endpoints that stay keep their state. Only ever called from the control side.
     pub(crate) fn replace(&self, endpoints: &[Endpoint], distribution: TrafficDistribution) {
+        let mut owner = self.owner.lock().unwrap_or_else(PoisonError::into_inner);
+        *owner += 1;
+        self.swap(endpoints, distribution, false);
+    }
+
+    /// Hands the list to a new owner, who may write with the number that this gives until the next owner comes; the
+    /// list stays as it is.
+    pub(crate) fn claim(&self) -> u64 {
+        let mut owner = self.owner.lock().unwrap_or_else(PoisonError::into_inner);
+        *owner += 1;
+        *owner
+    }
+
+    /// Swaps the list for the addresses of an external name, unless another owner came; says whether it did.
+    pub(crate) fn replace_as(&self, claim: u64, endpoints: &[Endpoint], distribution: TrafficDistribution) -> bool {
+        let owner = self.owner.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_owner = *owner == claim;
+        if is_owner {
+            self.swap(endpoints, distribution, true);
+        }
+        is_owner
+    }
+
+    fn swap(&self, endpoints: &[Endpoint], distribution: TrafficDistribution, one_name: bool) {
         let before = self.current.load();
         let born = (!before.endpoints.is_empty()).then(clock::now);
         let known: HashMap<SocketAddr, &Arc<EndpointState>> = before
@@ -138,6 +180,31 @@ impl EndpointsHandle {
         self.current.store(Arc::new(EndpointList {
             endpoints: endpoints.collect(),
             distribution,
+            one_name,
         }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn endpoint(address: &str) -> Endpoint {
+        Endpoint::new(address.parse().unwrap())
+    }
+
+    #[test]
+    fn states_survive_a_swap_and_an_old_owner_cannot_write() {
+        let handle = EndpointsHandle::new(&Endpoints::new(vec![endpoint("10.0.0.1:80")]));
+        let state = Arc::clone(&handle.current.load().endpoints[0].state);
+        let claim = handle.claim();
+        let both = [endpoint("10.0.0.1:80"), endpoint("10.0.0.2:80")];
+        assert!(handle.replace_as(claim, &both, TrafficDistribution::Any));
+        let list = handle.current.load_full();
+        assert!(list.one_name && Arc::ptr_eq(&list.endpoints[0].state, &state));
+        handle.replace(&both[1..], TrafficDistribution::Any);
+        assert!(!handle.replace_as(claim, &both, TrafficDistribution::Any));
+        let list = handle.current.load_full();
+        assert_eq!((list.endpoints.len(), list.one_name), (1, false));
     }
 }

@@ -103,6 +103,15 @@ impl Exchange {
         self.lease.replace(Some(Rc::clone(endpoint)));
     }
 
+    /// Moves the lease to another address of the same name, where the connection was made.
+    pub(crate) fn move_lease(&self, endpoint: &Rc<LocalEndpoint>) {
+        if let Some(before) = self.lease.replace(Some(Rc::clone(endpoint))) {
+            before.active.set(before.active.get().saturating_sub(1));
+        }
+        endpoint.active.set(endpoint.active.get() + 1);
+        self.upstream.address.set(Some(endpoint.address));
+    }
+
     /// Ends the lease.
     pub(crate) fn release(&self) {
         if let Some(endpoint) = self.lease.take() {

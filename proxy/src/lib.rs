@@ -8,19 +8,24 @@
 //! Start from [`start`].
 
 mod admission;
+mod background;
 mod body;
 mod connection;
 mod connection_state;
 mod control;
 mod drain;
+mod duties;
 mod endpoint_state;
 mod endpoint_tally;
 mod exchange;
+mod health;
 mod http_server;
 mod listener;
 mod observe;
 mod pool;
+mod problems;
 mod proxy;
+mod resolve;
 mod respond;
 mod rule_stats;
 mod sockets;

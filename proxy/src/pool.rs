@@ -118,6 +118,18 @@ impl LocalPool {
         }
     }
 
+    /// Where the endpoints are the addresses of one external name: the least busy one of the other IP version.
+    pub(crate) fn other_family(&self, endpoint: &LocalEndpoint) -> Option<Rc<LocalEndpoint>> {
+        if !self.seen.borrow().one_name {
+            return None;
+        }
+        let endpoints = self.endpoints.borrow();
+        let others = endpoints
+            .iter()
+            .filter(|other| other.address.is_ipv4() != endpoint.address.is_ipv4());
+        others.min_by_key(|other| other.active.get()).map(Rc::clone)
+    }
+
     fn refresh(&self, now_ms: &Rc<Cell<u64>>) {
         let current = self.handle.endpoints.current.load();
         if Arc::ptr_eq(&current, &self.seen.borrow()) {

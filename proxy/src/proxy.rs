@@ -19,7 +19,7 @@ use propylon_kit::{
     clock,
     metrics::{ApplyResult, Registry, RegistryConfig},
 };
-use propylon_model::{Delta, Resources};
+use propylon_model::{Delta, Report, Resources};
 use thiserror::Error;
 use tokio::{
     net::TcpListener,
@@ -30,12 +30,14 @@ use tokio::{
 
 use crate::{
     admission::PerClient,
+    background,
     config::{Config, LogFormat, LogTarget},
     control,
     edge::{Scheme, TrustedProxies},
     explain::Explainer,
     listener::{Bound, accept_loop},
     observe::Listeners,
+    problems::Problems,
     reason::Reason,
     sockets::{Door, Sockets},
     spine::RETRY_REASONS,
@@ -93,6 +95,7 @@ pub struct ProxyHandle {
     registry: Arc<Registry>,
     probe: Arc<Probe>,
     log: AccessLog,
+    problems: Arc<Problems>,
     drain: mpsc::Sender<Duration>,
     workers: Vec<JoinHandle<()>>,
     addresses: Addresses,
@@ -145,6 +148,9 @@ pub fn start(config: Config) -> Result<ProxyHandle, StartError> {
             .map_err(StartError::Thread)?,
         );
     }
+    let problems = Arc::new(Problems::default());
+    let dns_servers = shared.config.dns_servers.clone();
+    background::spawn(applier.duties(), Arc::clone(&problems), dns_servers).map_err(StartError::Thread)?;
     let applier = Arc::new(Mutex::new(applier));
     let (drain, commands) = mpsc::channel(4);
     views::register(&applier, &registry);
@@ -163,6 +169,7 @@ pub fn start(config: Config) -> Result<ProxyHandle, StartError> {
         registry,
         probe,
         log,
+        problems,
         drain,
         workers,
         addresses,
@@ -189,6 +196,17 @@ impl ProxyHandle {
     /// A copy of what is live.
     pub fn resources(&self) -> Resources {
         lock(&self.applier).resources().clone()
+    }
+
+    /// What goes wrong at run time, as reports on the objects: external names that do not resolve, endpoints of which
+    /// none is healthy.
+    pub fn reports(&self) -> Vec<Report> {
+        self.problems.reports()
+    }
+
+    /// A number that grows whenever [`ProxyHandle::reports`] changes.
+    pub fn reports_generation(&self) -> u64 {
+        self.problems.generation()
     }
 
     /// Where it listens.

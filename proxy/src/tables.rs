@@ -12,8 +12,10 @@ use propylon_model::{
     TrafficDistribution,
 };
 use propylon_routing::{Claim, Compiler, RouteTable};
+use tokio::sync::watch;
 
 use crate::{
+    duties::{Duties, Ledger},
     endpoint_state::EndpointsHandle,
     pool::PoolHandle,
     rule_stats::RuleStats,
@@ -54,6 +56,7 @@ pub(crate) struct Applier {
     pools: HashMap<PoolName, Arc<PoolHandle>>,
     endpoints: HashMap<EndpointsName, Arc<EndpointsHandle>>,
     rules: Rules,
+    ledger: Ledger,
     context: Arc<TlsContext>,
     next_pool_id: u32,
     generation: u64,
@@ -96,6 +99,7 @@ impl Applier {
                 workers,
                 stats: HashMap::new(),
             },
+            ledger: Ledger::new(),
             context,
             next_pool_id: 0,
             generation: 0,
@@ -125,6 +129,7 @@ impl Applier {
             self.swap_routes(delta, &replaced);
         }
         self.remove_unused(delta);
+        self.ledger.apply(delta, &self.resources, &self.endpoints);
         self.bury();
         Applied {
             generation: self.generation,
@@ -136,6 +141,16 @@ impl Applier {
     /// Frees old tables that no worker reads any more; to be called now and then from the control thread.
     pub(crate) fn bury(&mut self) {
         self.graveyard.retain(|tables| Arc::strong_count(tables) > 1);
+    }
+
+    /// What the background thread follows.
+    pub(crate) fn duties(&self) -> watch::Receiver<Arc<Duties>> {
+        self.ledger.subscribe()
+    }
+
+    /// The endpoints that are in use, as the workers see them.
+    pub(crate) fn endpoints(&self) -> &HashMap<EndpointsName, Arc<EndpointsHandle>> {
+        &self.endpoints
     }
 
     /// The present resources.
@@ -154,6 +169,8 @@ impl Applier {
         for (name, endpoints) in &delta.endpoints {
             let Some(endpoints) = endpoints else { continue };
             match self.endpoints.get(name) {
+                // Until the name is resolved, what was there before stays.
+                Some(_) if endpoints.external.is_some() => {}
                 Some(handle) => handle.replace(&endpoints.endpoints, endpoints.distribution),
                 None => {
                     let handle = Arc::new(EndpointsHandle::new(endpoints));

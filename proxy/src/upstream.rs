@@ -34,7 +34,7 @@ pub(crate) use self::http2::request_of;
 pub use self::{
     body::UpstreamBody,
     chunked::{ChunkedDecoder, Decoded},
-    connect::{Connection, Transport, connect},
+    connect::{Connection, Transport, connect, connect_either},
     error::{BodyError, BoxError, SendError, Sent, UpstreamError, UpstreamErrorKind},
     fields::{is_forbidden_trailer, is_hop_by_hop},
     http1::Http1,

@@ -1,20 +1,21 @@
 //! What the admin listener tells of the configuration: `/routes` and `/endpoints` as JSON.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, HashMap},
     net::SocketAddr,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, atomic::Ordering},
 };
 
 use propylon_kit::{
     admin::Routes,
     metrics::{Exposition, Metric, Registry},
 };
-use propylon_model::{Action, PathMatch, Refusal, Resources};
+use propylon_model::{Action, EndpointsName, PathMatch, Refusal};
 use propylon_routing::Route;
 use serde::Serialize;
 
 use crate::{
+    endpoint_state::{CheckVerdict, EndpointState, EndpointsHandle, LiveEndpoint, process_ms},
     proxy::lock,
     tables::{Applier, Target},
 };
@@ -44,6 +45,8 @@ struct EndpointView {
     address: String,
     pod: Option<String>,
     node: Option<String>,
+    /// The verdict of active health checks, where there is one.
+    check: Option<&'static str>,
 }
 
 /// The JSON views.
@@ -93,24 +96,29 @@ pub(crate) fn refusal_text(refusal: &Refusal) -> String {
 }
 
 fn render_endpoints(applier: &Mutex<Applier>) -> Vec<u8> {
-    let views: Vec<EndpointsView> = lock(applier)
-        .resources()
-        .endpoints
+    let mut views: Vec<EndpointsView> = lock(applier)
+        .endpoints()
         .iter()
-        .map(|(name, endpoints)| EndpointsView {
+        .map(|(name, handle)| EndpointsView {
             name: name.to_string(),
-            endpoints: endpoints
-                .endpoints
-                .iter()
-                .map(|endpoint| EndpointView {
-                    address: endpoint.address.to_string(),
-                    pod: endpoint.pod.as_deref().map(str::to_owned),
-                    node: endpoint.node.as_deref().map(str::to_owned),
-                })
-                .collect(),
+            endpoints: handle.current.load().endpoints.iter().map(endpoint_view).collect(),
         })
         .collect();
+    views.sort_unstable_by(|a, b| a.name.cmp(&b.name));
     serde_json::to_vec_pretty(&serde_json::json!({ "endpoints": views })).unwrap_or_default()
+}
+
+fn endpoint_view(endpoint: &LiveEndpoint) -> EndpointView {
+    EndpointView {
+        address: endpoint.spec.address.to_string(),
+        pod: endpoint.spec.pod.as_deref().map(str::to_owned),
+        node: endpoint.spec.node.as_deref().map(str::to_owned),
+        check: match endpoint.state.verdict() {
+            CheckVerdict::Unknown => None,
+            CheckVerdict::Healthy => Some("healthy"),
+            CheckVerdict::Unhealthy => Some("unhealthy"),
+        },
+    }
 }
 
 /// Shows the end of validity of every certificate, and every endpoint, among the metrics.
@@ -121,7 +129,7 @@ pub(crate) fn register(applier: &Arc<Mutex<Applier>>, registry: &Registry) {
             let applier = lock(&applier);
             (
                 applier.live().certificates.load_full(),
-                endpoint_series(applier.resources()),
+                endpoint_series(applier.endpoints()),
             )
         };
         for fact in table.facts() {
@@ -129,25 +137,34 @@ pub(crate) fn register(applier: &Arc<Mutex<Applier>>, registry: &Registry) {
             let (namespace, secret) = name.split_once('/').unwrap_or(("", &name));
             exposition.gauge_count(Metric::CertificateNotAfter, &[namespace, secret], fact.not_after_unix_s);
         }
-        for (service, address) in endpoints {
+        for ((service, address), up) in endpoints {
             let (namespace, service) = service.split_once('/').unwrap_or(("", &service));
-            exposition.gauge_count(Metric::EndpointUp, &[namespace, service, &address.to_string()], 1);
+            exposition.gauge_count(Metric::EndpointUp, &[namespace, service, &address.to_string()], up);
         }
     });
 }
 
-/// `NAMESPACE/SERVICE` and address of each endpoint once, whatever the number of its ports; at most
+/// Whether each endpoint takes requests, by `NAMESPACE/SERVICE` and address, whatever the number of its ports; at most
 /// [`MAX_ENDPOINT_SERIES`].
-fn endpoint_series(resources: &Resources) -> BTreeSet<(String, SocketAddr)> {
-    let services = resources.endpoints.iter().map(|(name, endpoints)| {
+fn endpoint_series(lists: &HashMap<EndpointsName, Arc<EndpointsHandle>>) -> BTreeMap<(String, SocketAddr), i64> {
+    let mut series = BTreeMap::new();
+    for (name, handle) in lists {
         let name = name.as_str();
         let service = name.rsplit_once(':').map_or(name, |(service, _port)| service);
-        endpoints
-            .endpoints
-            .iter()
-            .map(move |endpoint| (service.to_owned(), endpoint.address))
-    });
-    services.flatten().take(MAX_ENDPOINT_SERIES).collect()
+        for endpoint in &handle.current.load().endpoints {
+            let key = (service.to_owned(), endpoint.spec.address);
+            if series.len() < MAX_ENDPOINT_SERIES || series.contains_key(&key) {
+                let up = series.entry(key).or_insert(1);
+                *up = i64::min(*up, is_up(&endpoint.state).into());
+            }
+        }
+    }
+    series
+}
+
+/// Neither unhealthy by its active checks nor left out for now.
+fn is_up(state: &EndpointState) -> bool {
+    state.verdict() != CheckVerdict::Unhealthy && state.ejected_until_ms.load(Ordering::Relaxed) <= process_ms()
 }
 
 /// As many endpoints have a series as routes have.
@@ -155,7 +172,7 @@ const MAX_ENDPOINT_SERIES: usize = 10_000;
 
 #[cfg(test)]
 mod tests {
-    use propylon_model::{Endpoint, Endpoints, EndpointsName};
+    use propylon_model::{Endpoint, Endpoints};
 
     use super::*;
 
@@ -163,20 +180,21 @@ mod tests {
     fn an_endpoint_of_two_service_ports_is_one_series() {
         let endpoint = |address: &str| Endpoint::new(address.parse().unwrap());
         let list = |addresses: &[&str]| Endpoints::new(addresses.iter().map(|address| endpoint(address)).collect());
-        let mut resources = Resources::default();
+        let mut lists = HashMap::new();
         for (name, addresses) in [
             ("shop/cart:80", ["10.0.0.1:8080", "[fd00::1]:8080"].as_slice()),
             ("shop/cart:81", &["10.0.0.1:8080"]),
             ("shop/empty:80", &[]),
         ] {
-            resources
-                .endpoints
-                .insert(EndpointsName::new(name), Arc::new(list(addresses)));
+            let handle = Arc::new(EndpointsHandle::new(&list(addresses)));
+            lists.insert(EndpointsName::new(name), handle);
         }
-        let series: Vec<String> = endpoint_series(&resources)
+        let first = &lists[&EndpointsName::new("shop/cart:80")].current.load_full().endpoints[0];
+        first.state.set_verdict(CheckVerdict::Unhealthy);
+        let series: Vec<String> = endpoint_series(&lists)
             .into_iter()
-            .map(|(service, address)| format!("{service} {address}"))
+            .map(|((service, address), up)| format!("{service} {address} {up}"))
             .collect();
-        assert_eq!(series, ["shop/cart 10.0.0.1:8080", "shop/cart [fd00::1]:8080"]);
+        assert_eq!(series, ["shop/cart 10.0.0.1:8080 0", "shop/cart [fd00::1]:8080 1"]);
     }
 }

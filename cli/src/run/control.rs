@@ -32,6 +32,8 @@ pub(crate) struct Control {
     objects: Arc<ObjectCounts>,
     compiled: clock::Monotonic,
     compile_reports: Vec<Report>,
+    /// Of the reports of the running proxy.
+    reports_seen: u64,
 }
 
 /// The control thread while it runs.
@@ -64,6 +66,7 @@ impl Control {
             objects,
             compiled: clock::now(),
             compile_reports: Vec::new(),
+            reports_seen: 0,
         }
     }
 
@@ -121,6 +124,7 @@ impl Control {
             Some(_) => self.report(),
             // Certificates come to their end without any change of the folder.
             None if self.compiled.elapsed() >= RECOMPILE => self.apply(),
+            None if self.proxy.reports_generation() != self.reports_seen => self.report(),
             None => {}
         }
     }
@@ -128,6 +132,8 @@ impl Control {
     fn report(&mut self) {
         let mut reports = self.watch.folder().reports();
         reports.extend(self.compile_reports.iter().cloned());
+        self.reports_seen = self.proxy.reports_generation();
+        reports.extend(self.proxy.reports());
         for line in self.printer.update(&reports) {
             printer::line(&line);
         }

@@ -68,6 +68,7 @@ macro_rules! report_reasons {
 // 1. Give it the code after the highest one here and in `RETIRED`, wherever in the list it stands: below PRP0100 where the
 //    compile reports it, above where only `propylon lint` does. A code is for all time: never renumber, never use one
 //    again (a reason that goes leaves its code in `RETIRED`).
+//    From PRP0200 on are those of a running proxy, which no manifest alone can bring about.
 // 2. Add the pair to `codes_are_for_all_time` below.
 // 3. Write docs/reference/problems/CODE.md (copy a page; `cargo xtask docs` fills in the head). Its example must bring the
 //    report about and its mended form must not: a test lints both.
@@ -108,6 +109,11 @@ report_reasons! {
     EndpointDenied = PRP0015 Warning,
     /// The name of a Service of type `ExternalName` is one of the cluster or of the proxy's own host; the path answers 503.
     ExternalNameDenied = PRP0026 Error,
+    /// Every endpoint of the Service fails its active health checks; they are used as if they did not.
+    EndpointsUnhealthy = PRP0201 Warning,
+    /// The name of a Service of type `ExternalName` does not resolve; the last good addresses stay in use, without any
+    /// the path answers 503.
+    ExternalNameUnresolved = PRP0200 Warning,
     /// A Service of type `ExternalName`, while `--external-name` is off; the path answers 503.
     ExternalNameUnsupported = PRP0016 Error,
     /// The object, or the file, does not parse; what it last gave stays in force.
@@ -267,6 +273,8 @@ mod tests {
             ("PRP0110", "EndpointSliceWithoutService"),
             ("PRP0111", "AnnotationForeign"),
             ("PRP0112", "KindUnsupported"),
+            ("PRP0200", "ExternalNameUnresolved"),
+            ("PRP0201", "EndpointsUnhealthy"),
         ];
         let now: BTreeSet<_> = ReportReason::ALL
             .iter()

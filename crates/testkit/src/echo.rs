@@ -8,6 +8,8 @@
 //! | `Upgrade: websocket`, at any path | 101, then every text and binary message back (RFC 6455) |
 //! | another `Upgrade` | 101 to that protocol, then every byte back |
 //! | extended CONNECT with `:protocol` (RFC 8441) | 200, then as for `Upgrade` |
+//! | `/health` | the status of [`EchoServer::set_health`], at first 200 |
+//! | `/grpc.health.v1.Health/Check` | `SERVING` while that status is 2xx, else `NOT_SERVING`; services other than "" and "echo" are unknown |
 //! | `content-type: application/grpc...` | the message frames back as they come, then `grpc-status: 0` in trailers |
 //! | `/status/NNN` | that status and a report |
 //! | `/delay/MS` | a report after so many milliseconds |
@@ -25,6 +27,7 @@
 //! `body_bytes`, `trailers` (a list of pairs), `peer`, `connection` (a number that counts up).
 
 mod body;
+mod health;
 mod report;
 mod service;
 mod upgrade;
@@ -100,6 +103,7 @@ struct Counters {
     connections: AtomicU64,
     open_connections: AtomicU64,
     requests: AtomicU64,
+    health: health::Health,
 }
 
 /// A running echo backend. It stops when this is dropped.
@@ -143,6 +147,21 @@ impl EchoServer {
     /// Connections that are open now.
     pub fn open_connections(&self) -> u64 {
         self.counters.open_connections.load(Ordering::Relaxed)
+    }
+
+    /// From now on, what `/health` answers.
+    pub fn set_health(&self, status: u16) {
+        self.counters.health.set(status);
+    }
+
+    /// Health checks answered since the start, by HTTP and gRPC.
+    pub fn health_checks(&self) -> u64 {
+        self.counters.health.checks()
+    }
+
+    /// Authority and user agent of the last health check.
+    pub fn last_health_check(&self) -> Option<(String, String)> {
+        self.counters.health.last()
     }
 
     /// Requests whose head was received since the start.

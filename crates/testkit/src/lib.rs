@@ -7,6 +7,7 @@
 //! [`process::Process`] for the built binary.
 
 pub mod certs;
+pub mod dns;
 pub mod echo;
 pub mod manifest;
 pub mod process;

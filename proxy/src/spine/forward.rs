@@ -24,7 +24,7 @@ use crate::{
     reason::Reason,
     respond::ProxyError,
     tables::Target,
-    upstream::{self, Connection, Home, RequestHead, SendError, Transport},
+    upstream::{self, Connection, Home, RequestHead, SendError, Transport, UpstreamError},
 };
 
 /// Sends the request to an endpoint of the route's pool and gives its answer.
@@ -107,6 +107,8 @@ struct Attempts<'a> {
 /// A connection with what is known of it.
 struct Acquired {
     connection: Connection,
+    /// The address that the connection was made to, where it is not the one that was picked.
+    moved: Option<Rc<LocalEndpoint>>,
     reused: bool,
 }
 
@@ -131,6 +133,7 @@ impl Attempts<'_> {
                     continue;
                 }
             };
+            let endpoint = acquired.moved.unwrap_or(endpoint);
             let reused = acquired.reused;
             match self.exchange_on(acquired.connection, &endpoint, body).await? {
                 Ok(answer) => return Ok(answer),
@@ -187,26 +190,33 @@ impl Attempts<'_> {
         {
             return Ok(Acquired {
                 connection: Connection::Http2(connection),
+                moved: None,
                 reused: true,
             });
         }
         if !fresh_only && let Some(connection) = endpoint.take_idle() {
             return Ok(Acquired {
                 connection: Connection::Http1(connection),
+                moved: None,
                 reused: true,
             });
         }
-        let connection = self.connect(endpoint).await?;
+        let (connection, moved) = self.connect(endpoint).await?;
+        if let Some(moved) = &moved {
+            self.exchange.move_lease(moved);
+        }
         if let Connection::Http2(shared) = &connection {
-            endpoint.keep_http2(shared);
+            moved.as_ref().unwrap_or(endpoint).keep_http2(shared);
         }
         Ok(Acquired {
             connection,
+            moved,
             reused: false,
         })
     }
 
-    async fn connect(&self, endpoint: &LocalEndpoint) -> Result<Connection, ProxyError> {
+    /// Connects; where another address of the same name was quicker, gives that too.
+    async fn connect(&self, endpoint: &LocalEndpoint) -> Result<(Connection, Option<Rc<LocalEndpoint>>), ProxyError> {
         let exchange = self.exchange;
         let transport = self.transport()?;
         exchange
@@ -214,7 +224,16 @@ impl Attempts<'_> {
             .arm(exchange.in_ms(self.spans.connect_ms), Reason::ConnectionTimeout);
         let began = clock::now();
         // Boxed: once per connection, and large with its TLS handshake.
-        let mut connecting = Box::pin(upstream::connect(endpoint.address, transport));
+        let rival = self.pool.other_family(endpoint);
+        let mut connecting = Box::pin(async {
+            let Some(rival) = rival else {
+                let connection = upstream::connect(endpoint.address, transport).await?;
+                return Ok::<_, UpstreamError>((connection, None));
+            };
+            let connected = upstream::connect_either(endpoint.address, rival.address, transport);
+            let (address, connection) = connected.await?;
+            Ok((connection, (address == rival.address).then_some(rival)))
+        });
         let connected = exchange.watch.guard(connecting.as_mut()).await;
         exchange.watch.disarm();
         exchange.upstream.connect_us.set(Some(began.elapsed_us()));

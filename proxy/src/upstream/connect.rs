@@ -1,9 +1,15 @@
 //! Establishing a connection to an endpoint.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
 
 use socket2::SockRef;
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::TlsConnector;
 
 use super::{Http1, Http2, TlsTransport, UpstreamError, UpstreamErrorKind, UpstreamIo};
@@ -11,6 +17,9 @@ use super::{Http1, Http2, TlsTransport, UpstreamError, UpstreamErrorKind, Upstre
 /// How long sent bytes may stay unacknowledged on an HTTP/2 connection before the kernel gives it up (RFC 5482): many
 /// exchanges share it, and a vanished backend must not take new ones for the quarter of an hour that TCP would try.
 const HTTP2_USER_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How long one address is tried alone before the other joins (RFC 8305 5, "Connection Attempt Delay").
+const HEAD_START: Duration = Duration::from_millis(250);
 
 /// What is spoken below HTTP, and which HTTP.
 #[derive(Clone, Debug)]
@@ -43,6 +52,51 @@ pub enum Connection {
 /// Dropping the future closes the connection.
 pub async fn connect(address: SocketAddr, transport: &Transport) -> Result<Connection, UpstreamError> {
     let stream = TcpStream::connect(address).await.map_err(connect_error)?;
+    prepare(stream, address.ip(), transport).await
+}
+
+/// Connects to either of two addresses of the same backend: to `first`, and when that fails or takes longer than
+/// [`HEAD_START`], to `second` too. Who answers first is taken, and the other attempt dropped (RFC 8305 5).
+///
+/// # Errors
+/// As [`connect`]; when TCP fails at both addresses, the error of `first`.
+///
+/// # Cancel safety
+/// Dropping the future closes the connection.
+pub async fn connect_either(
+    first: SocketAddr,
+    second: SocketAddr,
+    transport: &Transport,
+) -> Result<(SocketAddr, Connection), UpstreamError> {
+    let (stream, address) = race(first, second).await.map_err(connect_error)?;
+    let connection = prepare(stream, address.ip(), transport).await?;
+    Ok((address, connection))
+}
+
+async fn race(first: SocketAddr, second: SocketAddr) -> io::Result<(TcpStream, SocketAddr)> {
+    let mut leader = pin!(TcpStream::connect(first));
+    let error = match timeout(HEAD_START, &mut leader).await {
+        Ok(Ok(stream)) => return Ok((stream, first)),
+        Ok(Err(error)) => Some(error),
+        Err(_) => None,
+    };
+    let mut follower = pin!(TcpStream::connect(second));
+    if let Some(error) = error {
+        return follower.await.map(|stream| (stream, second)).map_err(|_| error);
+    }
+    tokio::select! {
+        led = &mut leader => match led {
+            Ok(stream) => Ok((stream, first)),
+            Err(error) => follower.await.map(|stream| (stream, second)).map_err(|_| error),
+        },
+        followed = &mut follower => match followed {
+            Ok(stream) => Ok((stream, second)),
+            Err(_) => leader.await.map(|stream| (stream, first)),
+        },
+    }
+}
+
+async fn prepare(stream: TcpStream, ip: IpAddr, transport: &Transport) -> Result<Connection, UpstreamError> {
     stream.set_nodelay(true).map_err(connect_error)?;
     match transport {
         Transport::H2c => {
@@ -52,7 +106,7 @@ pub async fn connect(address: SocketAddr, transport: &Transport) -> Result<Conne
         }
         Transport::Http1 => Ok(Connection::Http1(Box::new(Http1::new(UpstreamIo::Tcp(stream))))),
         Transport::Tls(tls) => {
-            let name = tls.server_name(address.ip());
+            let name = tls.server_name(ip);
             let stream = TlsConnector::from(tls.config())
                 .connect(name, stream)
                 .await

@@ -84,7 +84,7 @@ metrics! {
     ResponsesByReason = Counter "propylon_responses_by_reason_total" ["reason"]
         "Responses and refusals made by the proxy itself, by reason code (docs/reference/reasons.md).";
     EndpointUp = Gauge "propylon_endpoint_up" ["namespace", "service", "endpoint"]
-        "1 for each endpoint that takes requests; one that does not has no series.";
+        "1 for each endpoint that takes requests; 0 where it is ready but its health checks fail or it was ejected for a while.";
     Retries = Counter "propylon_retries_total" ["reason"]
         "Attempts after the first, by what the attempt before ended with.";
     SnapshotGeneration = Gauge "propylon_snapshot_generation" []

@@ -15,6 +15,7 @@ use hyper::body::Incoming;
 use super::{
     Counters,
     body::{self, Body, Failure},
+    health,
     report::{Received, receive, report},
     upgrade,
 };
@@ -81,6 +82,9 @@ pub(super) async fn answer(connection: Connection, request: Request<Incoming>) -
     connection.counters.requests.fetch_add(1, Ordering::Relaxed);
     if upgrade::is_wanted(&request) {
         return upgrade::accept(request);
+    }
+    if let Some(wanted) = health::wanted(&request) {
+        return connection.counters.health.answer(wanted, request).await;
     }
     if is_grpc(request.headers()) {
         return grpc(request);
