@@ -62,6 +62,14 @@ impl Compiler {
             reports: compiled.reports,
         }
     }
+
+    /// What a linter says of the world of the last step, beyond the reports of that.
+    ///
+    /// # Cost
+    /// n log n in the world.
+    pub(crate) fn lint(&self, world: &World) -> Vec<Report> {
+        propylon_translate::lint(world, &self.options, &self.resources)
+    }
 }
 
 /// Every resource of `wanted`, and the removal of what `live` has beyond them.

@@ -30,6 +30,7 @@ use content::{Admitted, Content, ReadError, Reading, file_object};
 use ledger::{Ledger, Presence};
 use tree::{DirectoryId, Stamp, Tree};
 
+pub(crate) use content::one_line;
 pub(crate) use watch::Watch;
 
 /// A file is left alone until it has stood still for so long.
@@ -51,11 +52,18 @@ const RACY: Duration = Duration::from_secs(1);
 #[derive(Debug, Error)]
 pub(crate) enum FolderError {
     /// It is something else.
-    #[error("--manifests {0} is no directory; give the directory that holds the manifests")]
-    NotADirectory(PathBuf),
+    #[error("{named} {path} is no directory; give the directory that holds the manifests")]
+    NotADirectory {
+        /// The flag, or what else gave it.
+        named: &'static str,
+        /// What stands there.
+        path: PathBuf,
+    },
     /// It is missing, or its permissions forbid.
-    #[error("--manifests {path} cannot be read: {source}")]
+    #[error("{named} {path} cannot be read: {source}")]
     Unreadable {
+        /// The flag, or what else gave it.
+        named: &'static str,
         /// The folder.
         path: PathBuf,
         /// Why.
@@ -120,27 +128,58 @@ struct Pending {
 }
 
 impl Folder {
-    /// Opens a folder; nothing is read before the first [`Folder::look`].
+    /// Opens the folder of `--manifests`; nothing is read before the first [`Folder::look`].
     ///
     /// # Errors
     /// When it is missing, no directory, or not readable.
     pub(crate) fn open(root: &Path) -> Result<Self, FolderError> {
+        Self::open_named("--manifests", root)
+    }
+
+    /// As [`Folder::open`], of another argument than `--manifests`, which errors name.
+    ///
+    /// # Errors
+    /// Those of [`Folder::open`].
+    pub(crate) fn open_named(named: &'static str, root: &Path) -> Result<Self, FolderError> {
+        let path = root.to_path_buf();
         let unreadable = |source| FolderError::Unreadable {
-            path: root.to_path_buf(),
+            named,
+            path: path.clone(),
             source,
         };
         if !fs::metadata(root).map_err(unreadable)?.is_dir() {
-            return Err(FolderError::NotADirectory(root.to_path_buf()));
+            return Err(FolderError::NotADirectory { named, path });
         }
         fs::read_dir(root).map_err(unreadable)?;
-        Ok(Self {
-            root: root.to_path_buf(),
+        Ok(Self::empty(path))
+    }
+
+    /// A folder with one file, of a text that did not come from one.
+    pub(crate) fn of_text(name: &Path, text: &str) -> Self {
+        let mut folder = Self::empty(PathBuf::new());
+        let mut record = Record::new(name);
+        record.accept(Content::of(text), &mut folder.ledger);
+        folder.files.insert(name.to_path_buf(), record);
+        folder
+    }
+
+    fn empty(root: PathBuf) -> Self {
+        Self {
+            root,
             files: BTreeMap::new(),
             ledger: Ledger::default(),
             directories: Vec::new(),
             failures: BTreeMap::new(),
             is_new: true,
-        })
+        }
+    }
+
+    /// The texts of the files as they are now, by their paths within the folder, in order; those that cannot be read have
+    /// a report.
+    pub(crate) fn texts(&self) -> Vec<(PathBuf, String)> {
+        let files = self.files.keys();
+        let texts = files.filter_map(|path| Some((path.clone(), content::read(&self.root.join(path)).ok()?.text)));
+        texts.collect()
     }
 
     /// Reads everything, for a folder that is not followed.

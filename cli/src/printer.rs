@@ -53,7 +53,7 @@ impl Printer {
 }
 
 /// Control characters escaped: names, values and paths come from whoever wrote the manifest.
-fn one_line(text: &str) -> String {
+pub(crate) fn one_line(text: &str) -> String {
     let mut line = String::with_capacity(text.len());
     for character in text.chars() {
         if character.is_control() {

@@ -109,7 +109,7 @@ pub(crate) enum Switch {
 impl CompileArgs {
     /// The options of the compile; the time and the machine's addresses are set by each compile. `taken` is where the
     /// proxy itself listens.
-    fn into_options(self, taken: Vec<SocketAddr>) -> Options {
+    pub(crate) fn into_options(self, taken: Vec<SocketAddr>) -> Options {
         Options {
             ingress_classes: self.ingress_class,
             default_tls_secret: self.default_tls_secret,

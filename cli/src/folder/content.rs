@@ -196,6 +196,6 @@ fn join(mistakes: &[FieldError]) -> String {
 }
 
 /// Reports are one line each; what stands in a manifest may not break that.
-fn one_line(text: &str) -> String {
+pub(crate) fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }

@@ -314,7 +314,7 @@ fn a_folder_that_cannot_be_read_is_a_start_error() {
     );
     let file = tempfile::NamedTempFile::new().unwrap();
     let error = Folder::open(file.path()).unwrap_err();
-    assert!(matches!(error, FolderError::NotADirectory(_)), "{error}");
+    assert!(matches!(error, FolderError::NotADirectory { .. }), "{error}");
 }
 
 #[test]

@@ -172,6 +172,18 @@ report_reasons! {
     KindUnsupported = PRP0112 Warning,
 }
 
+/// What a field of a report begins with: the parts of the objects that are read.
+const FIELDS: &[&str] = &[
+    "addressType",
+    "data",
+    "endpoints",
+    "metadata",
+    "ports",
+    "spec",
+    "stringData",
+    "type",
+];
+
 /// One thing to say about one object.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Report {
@@ -191,6 +203,22 @@ impl Report {
             reason,
             message: message.into(),
         }
+    }
+
+    /// The field that the message opens with, such as `spec.rules[0].host`; none where it speaks of the whole object.
+    pub fn field(&self) -> Option<&str> {
+        let mut in_brackets = false;
+        let end = self.message.find(|character| {
+            match character {
+                '[' => in_brackets = true,
+                ']' => in_brackets = false,
+                _ => {}
+            }
+            !in_brackets && matches!(character, ':' | ',' | ' ')
+        })?;
+        let (field, rest) = self.message.split_at_checked(end)?;
+        let first = field.split(['.', '[']).next()?;
+        (FIELDS.contains(&first) && rest.starts_with([':', ','])).then_some(field)
     }
 
     /// The severity, which the reason decides.
@@ -222,6 +250,31 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+    use crate::object::Kind;
+
+    #[test]
+    fn the_field_opens_the_message() {
+        for (message, field) in [
+            ("spec.rules[0].host: is empty", Some("spec.rules[0].host")),
+            ("data[tls.crt], data[tls.key]: cannot be used", Some("data[tls.crt]")),
+            (
+                "metadata.annotations[a.b/c: d e]: no",
+                Some("metadata.annotations[a.b/c: d e]"),
+            ),
+            ("spec: Required value", Some("spec")),
+            ("port 80: no EndpointSlice", None),
+            ("it stands in a and in b", None),
+            ("--default-tls-secret: does not exist", None),
+            ("spec.rules[0", None),
+            ("specification: nothing", None),
+            ("spec is wrong", None),
+            ("", None),
+        ] {
+            let object = ObjectRef::new(Kind::Ingress, "default", "web");
+            let report = Report::new(object, ReportReason::InvalidObject, message);
+            assert_eq!(report.field(), field, "{message}");
+        }
+    }
 
     /// Scripts and suppressions name codes: what stands here stays as it is. New pairs go to the end.
     #[test]

@@ -5,12 +5,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::networking::v1::{HTTPIngressPath, IngressRule};
-use propylon_model::{HostPattern, ObjectRef, PathMatch, Report, RouteGroup};
+use propylon_model::{HostPattern, ObjectRef, PathMatch, Report, Resources, RouteGroup};
 use propylon_routing::merge;
 
 use crate::{
     classes::{self, Served},
-    compile::Compiled,
     reports::Reports,
     world::{Options, World},
 };
@@ -21,14 +20,14 @@ mod objects;
 mod paths;
 mod shadows;
 
-/// Looks for what is probably a mistake in a world that was compiled with the same options. The reports are by object,
+/// Looks for what is probably a mistake in a world that these resources were compiled of. The reports are by object,
 /// reason and message, each once, and none of them is one of the compile.
 ///
 /// # Cost
 /// n log n in the world.
-pub fn lint(world: &World, options: &Options, compiled: &Compiled) -> Vec<Report> {
+pub fn lint(world: &World, options: &Options, resources: &Resources) -> Vec<Report> {
     let mut reports = Reports::default();
-    let view = View::new(world, options, compiled);
+    let view = View::new(world, options, resources);
     annotations::check(&view, &mut reports);
     hosts::check(&view, &mut reports);
     objects::check(&view, &mut reports);
@@ -41,7 +40,7 @@ pub fn lint(world: &World, options: &Options, compiled: &Compiled) -> Vec<Report
 struct View<'a> {
     world: &'a World,
     options: &'a Options,
-    compiled: &'a Compiled,
+    resources: &'a Resources,
     /// The Ingresses that are served, oldest first.
     served: Vec<Served<'a>>,
     hosts: BTreeMap<&'a HostPattern, Host<'a>>,
@@ -66,10 +65,10 @@ struct Host<'a> {
 }
 
 impl<'a> View<'a> {
-    fn new(world: &'a World, options: &'a Options, compiled: &'a Compiled) -> Self {
+    fn new(world: &'a World, options: &'a Options, resources: &'a Resources) -> Self {
         let mut hosts: BTreeMap<&HostPattern, Host<'_>> = BTreeMap::new();
         let mut groups: BTreeMap<&ObjectRef, Vec<&RouteGroup>> = BTreeMap::new();
-        for group in compiled.resources.groups.values() {
+        for group in resources.groups.values() {
             hosts.entry(&group.host).or_default().groups.push(group);
             groups.entry(&group.source).or_default().push(group);
         }
@@ -94,18 +93,13 @@ impl<'a> View<'a> {
         Self {
             world,
             options,
-            compiled,
+            resources,
             // What it says was said by the compile.
             served: classes::served(world, options, &mut Reports::default()),
             hosts,
             groups,
             losers,
-            passthrough: compiled
-                .resources
-                .passthrough
-                .values()
-                .map(|entry| &entry.host)
-                .collect(),
+            passthrough: resources.passthrough.values().map(|entry| &entry.host).collect(),
         }
     }
 

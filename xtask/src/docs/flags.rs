@@ -63,10 +63,14 @@ fn flag_table(flags: Vec<&Arg>) -> String {
 /// The flag with the names of its values, or with its values where they are a choice.
 fn name(flag: &Arg) -> String {
     let Some(long) = flag.get_long() else {
-        return flag.get_id().to_string();
+        let names = flag.get_value_names().unwrap_or_default();
+        return names
+            .first()
+            .map_or_else(|| flag.get_id().to_string(), ToString::to_string);
     };
+    let short = flag.get_short().map(|short| format!("-{short}, ")).unwrap_or_default();
     if !flag.get_action().takes_values() {
-        return format!("--{long}");
+        return format!("{short}--{long}");
     }
     let choice: Vec<String> = flag
         .get_possible_values()
@@ -76,11 +80,11 @@ fn name(flag: &Arg) -> String {
     if choice.is_empty() {
         let names = flag.get_value_names().unwrap_or_default();
         return format!(
-            "--{long} {}",
+            "{short}--{long} {}",
             names.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
         );
     }
-    format!("--{long} {}", choice.join("|"))
+    format!("{short}--{long} {}", choice.join("|"))
 }
 
 /// The default value; a flag that is a switch has none.

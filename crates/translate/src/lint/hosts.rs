@@ -64,7 +64,7 @@ fn rule_without_tls(view: &View<'_>, ingress: &Served<'_>, reports: &mut Reports
         };
         let wildcard = wildcard_above(&host);
         let is_named = |named: &HostPattern| *named == host || Some(named) == wildcard.as_ref();
-        let certificates = view.compiled.resources.certificates.values();
+        let certificates = view.resources.certificates.values();
         let has_certificate = || certificates.flat_map(|certificate| &certificate.hosts).any(is_named);
         if named.iter().any(is_named) || view.passthrough.contains(&host) || has_certificate() {
             continue;

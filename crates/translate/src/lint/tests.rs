@@ -23,7 +23,7 @@ fn messages(text: &str) -> Vec<Report> {
     }
     let options = Options::default();
     let compiled = compile(&world, &options, &mut Memory::default());
-    lint(&world, &options, &compiled)
+    lint(&world, &options, &compiled.resources)
 }
 
 /// An Ingress with paths `HOST TYPE PATH`, and what else its spec and metadata say.

@@ -17,7 +17,7 @@ use super::Document;
 #[derive(Clone, Debug)]
 pub struct Lines {
     first: u64,
-    root: Option<Node>,
+    root: Option<Spanned<Node>>,
 }
 
 /// A value with the lines of what it holds.
@@ -46,11 +46,11 @@ impl Lines {
     /// that the document is of. Where there is no such field, that of the nearest one that should hold it.
     pub fn line(&self, path: &str) -> u64 {
         let Some(root) = &self.root else { return self.first };
-        let mut node = root;
+        let mut node = &root.value;
         let mut line = match node {
             // Comments and the `---` before the first field are not what is meant.
             Node::Map(fields) => fields.values().map(|(line, _)| *line).min().unwrap_or(1),
-            Node::Scalar | Node::Sequence(_) => 1,
+            Node::Scalar | Node::Sequence(_) => root.referenced.line(),
         };
         for step in Steps(path) {
             let next = match node {
@@ -212,6 +212,8 @@ mod tests {
             .map(|document| document.items.iter().map(|item| &*item.path).collect())
             .collect();
         assert_eq!(paths, [vec![""], vec!["items[0]", "items[1]"], vec![""]]);
+        assert_eq!(lines("\n---\n\n# nothing\n- a\n")[0].line(""), 5);
+        assert_eq!(lines("---\ntext\n")[0].line(""), 2);
         let lines = lines(text);
         assert_eq!(lines[1].line("items[0]"), 7);
         assert_eq!(lines[1].line("items[1].metadata.name"), 11);
