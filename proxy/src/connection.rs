@@ -177,4 +177,4 @@ fn header_timeout(worker: &Worker) -> Duration {
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const FIRST_READ: usize = 4096;
 /// Deadline of a PROXY header (`reliability.md` B3).
-const PROXY_HEADER: Duration = Duration::from_secs(5);
+pub(crate) const PROXY_HEADER: Duration = Duration::from_secs(5);

@@ -107,6 +107,7 @@ async fn serve(parts: Parts, mut commands: mpsc::Receiver<Duration>) {
                 let mut applier = lock(&parts.applier);
                 applier.bury();
                 applier.retire_series();
+                applier.retry_l4();
             }
             Some(grace) = commands.recv() => {
                 parts.probe.set_draining();

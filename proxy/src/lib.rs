@@ -20,6 +20,7 @@ mod endpoint_tally;
 mod exchange;
 mod health;
 mod http_server;
+mod l4;
 mod listener;
 mod observe;
 mod pool;
@@ -46,4 +47,4 @@ pub mod tls;
 pub mod upstream;
 
 pub use proxy::{Addresses, ProxyHandle, StartError, start};
-pub use tables::Applied;
+pub use tables::{Applied, L4Listener};

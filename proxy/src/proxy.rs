@@ -41,7 +41,7 @@ use crate::{
     reason::Reason,
     sockets::{Door, Sockets},
     spine::RETRY_REASONS,
-    tables::{Applied, Applier},
+    tables::{Applied, Applier, L4Listener},
     tls::{ContextError, TlsAcceptor, TlsContext},
     views,
     worker::{SWEEP, Shared, Stage, Worker},
@@ -124,9 +124,10 @@ pub fn start(config: Config) -> Result<ProxyHandle, StartError> {
     }));
     let now_unix_s = i64::try_from(clock::unix_now().as_secs()).unwrap_or(i64::MAX);
     let context = TlsContext::new(now_unix_s).map_err(StartError::SelfSigned)?;
-    let applier = Applier::new(Arc::clone(&registry), context, config.workers);
+    let mut applier = Applier::new(Arc::clone(&registry), context, config.workers);
     let sockets = Arc::new(Sockets::default());
     let (mut addresses, per_worker) = bind_all(&config, &sockets)?;
+    applier.start_l4(Arc::clone(&sockets), own_addresses(&config, &addresses));
     let log = open_log(&config)?;
     log.register(&registry);
     let probe = Arc::new(Probe::new(STALE_AFTER));
@@ -193,6 +194,11 @@ impl ProxyHandle {
         applied
     }
 
+    /// The listeners of Services, which come and go.
+    pub fn l4_listeners(&self) -> Vec<L4Listener> {
+        lock(&self.applier).l4_listeners()
+    }
+
     /// A copy of what is live.
     pub fn resources(&self) -> Resources {
         lock(&self.applier).resources().clone()
@@ -201,12 +207,14 @@ impl ProxyHandle {
     /// What goes wrong at run time, as reports on the objects: external names that do not resolve, endpoints of which
     /// none is healthy.
     pub fn reports(&self) -> Vec<Report> {
-        self.problems.reports()
+        let mut reports = self.problems.reports();
+        reports.extend_from_slice(lock(&self.applier).l4_problems());
+        reports
     }
 
     /// A number that grows whenever [`ProxyHandle::reports`] changes.
     pub fn reports_generation(&self) -> u64 {
-        self.problems.generation()
+        self.problems.generation() + lock(&self.applier).l4_generation()
     }
 
     /// Where it listens.
@@ -269,6 +277,16 @@ fn new_shared(
         https_public_port: AtomicU16::new(https_port),
         config,
     }
+}
+
+/// Where the process itself listens, with the flag that each address is from.
+fn own_addresses(config: &Config, addresses: &Addresses) -> Vec<(&'static str, SocketAddr)> {
+    let of = |flag, list: &[SocketAddr]| list.iter().map(|address| (flag, *address)).collect::<Vec<_>>();
+    let mut own = of("http", &addresses.http);
+    own.extend(of("https", &addresses.https));
+    own.extend(config.admin.map(|address| ("admin", address)));
+    own.extend(config.status.map(|address| ("status", address)));
+    own
 }
 
 fn bind_all(config: &Config, sockets: &Sockets) -> Result<(Addresses, Vec<Vec<Bound>>), StartError> {
@@ -338,7 +356,7 @@ fn spawn_worker(
             .build_local(tokio::runtime::LocalOptions::default());
         match runtime {
             Ok(runtime) => runtime.block_on(run_worker(
-                Rc::new(Worker::new(shared, registry.worker(), log)),
+                Rc::new(Worker::new(index, shared, registry.worker(), log)),
                 heartbeat,
                 bound,
             )),
@@ -349,6 +367,7 @@ fn spawn_worker(
 
 async fn run_worker(worker: Rc<Worker>, heartbeat: Heartbeat, bound: Vec<Bound>) {
     let accepting: Vec<Task<()>> = bound.into_iter().filter_map(|bound| listen(&worker, bound)).collect();
+    drop(spawn_local(crate::l4::follow(Rc::clone(&worker))));
     let mut ticks = interval(SWEEP);
     let (mut closing, mut aborting) = (0_u32, 0_u32);
     loop {

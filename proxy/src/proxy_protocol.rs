@@ -1,7 +1,8 @@
 //! The PROXY protocol, versions 1 and 2: who is behind a load balancer that forwards connections.
 //!
 //! What it is: a parser without I/O ([`parse`]) and a reader that takes exactly the header off a socket
-//! ([`read_header`]). Source: haproxy doc/proxy-protocol.txt, 2020/03/05.
+//! ([`read_header`]), and writers of both versions ([`push_v1`], [`push_v2`]). Source: haproxy doc/proxy-protocol.txt,
+//! 2020/03/05.
 //!
 //! What it is not: it does not decide who may send a header; the listener does (`--proxy-protocol`).
 
@@ -12,6 +13,10 @@ use std::{
 
 use thiserror::Error;
 use tokio::{io::AsyncReadExt, net::TcpStream};
+
+mod write;
+
+pub use write::{Carried, MAX_WRITTEN, push_v1, push_v2};
 
 /// The addresses that a PROXY header carried.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,14 +1,17 @@
 //! What the workers read, and the control side that changes it: one pointer for the routes, one per list of endpoints.
 
+mod l4;
+
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
+    net::SocketAddr,
     sync::{Arc, atomic::Ordering},
 };
 
 use arc_swap::ArcSwap;
 use propylon_kit::metrics::{Registry, RouteId, RouteLabels};
 use propylon_model::{
-    Action, Delta, EndpointsName, HostPattern, ObjectRef, PathMatch, Pool, PoolName, Resources, RouteGroup,
+    Action, Delta, EndpointsName, HostPattern, ObjectRef, PathMatch, Pool, PoolName, Report, Resources, RouteGroup,
     TrafficDistribution,
 };
 use propylon_routing::{Claim, Compiler, RouteTable};
@@ -17,10 +20,16 @@ use tokio::sync::watch;
 use crate::{
     duties::{Duties, Ledger},
     endpoint_state::EndpointsHandle,
+    l4::{LiveL4, Series},
     pool::PoolHandle,
     rule_stats::RuleStats,
+    sockets::Sockets,
     tls::{CertTable, TlsContext},
 };
+
+pub use self::l4::L4Listener;
+use self::l4::L4Tables;
+pub(crate) use self::l4::render as render_l4;
 
 /// What a route leads to, resolved when the table is built.
 #[derive(Clone, Debug)]
@@ -45,6 +54,7 @@ pub(crate) struct Live {
     pub(crate) certificates: Arc<ArcSwap<CertTable>>,
     /// Requests that no rule matched.
     pub(crate) unmatched: RuleStats,
+    pub(crate) l4: Arc<LiveL4>,
 }
 
 /// The control side: holds the resources, applies deltas, swaps, and frees what is old.
@@ -62,6 +72,7 @@ pub(crate) struct Applier {
     generation: u64,
     series_dirty: bool,
     graveyard: Vec<Arc<Tables>>,
+    l4: L4Tables,
 }
 
 /// What an applied delta touched.
@@ -83,7 +94,9 @@ impl Applier {
             routes: RouteTable::default(),
             generation: 0,
         };
+        let l4 = L4Tables::new(workers);
         let live = Live {
+            l4: l4.live(),
             tables: Arc::new(ArcSwap::from_pointee(tables)),
             certificates: Arc::new(ArcSwap::from_pointee(certificates)),
             unmatched: RuleStats::new(RouteLabels::new("", "__unmatched__", ""), workers),
@@ -105,6 +118,7 @@ impl Applier {
             generation: 0,
             series_dirty: false,
             graveyard: Vec::new(),
+            l4,
         }
     }
 
@@ -128,6 +142,7 @@ impl Applier {
         if routes {
             self.swap_routes(delta, &replaced);
         }
+        self.apply_l4(delta);
         self.remove_unused(delta);
         self.ledger.apply(delta, &self.resources, &self.endpoints);
         self.bury();
@@ -151,6 +166,36 @@ impl Applier {
     /// The endpoints that are in use, as the workers see them.
     pub(crate) fn endpoints(&self) -> &HashMap<EndpointsName, Arc<EndpointsHandle>> {
         &self.endpoints
+    }
+
+    /// Gives the sockets, and tells where the process itself listens.
+    pub(crate) fn start_l4(&mut self, sockets: Arc<Sockets>, own: Vec<(&'static str, SocketAddr)>) {
+        self.l4.start(sockets, own);
+    }
+
+    /// A number that grows whenever listeners or their problems change.
+    pub(crate) fn l4_generation(&self) -> u64 {
+        self.l4.generation()
+    }
+
+    /// What could not be done at layer 4, by Service.
+    pub(crate) fn l4_problems(&self) -> &[Report] {
+        self.l4.problems()
+    }
+
+    /// The listeners of Services.
+    pub(crate) fn l4_listeners(&self) -> Vec<L4Listener> {
+        self.l4.listeners()
+    }
+
+    /// The counts of layer 4.
+    pub(crate) fn l4_series(&self) -> Vec<Arc<Series>> {
+        self.l4.series()
+    }
+
+    /// Tries again what could not be bound; to be called now and then from the control thread.
+    pub(crate) fn retry_l4(&mut self) {
+        self.l4.retry(&self.resources);
     }
 
     /// The present resources.
@@ -196,13 +241,13 @@ impl Applier {
     }
 
     fn new_pool(&mut self, pool: &Arc<Pool>) -> Arc<PoolHandle> {
-        let endpoints = self.endpoints.entry(pool.endpoints.clone()).or_default();
-        self.next_pool_id += 1;
-        Arc::new(PoolHandle::new(
-            self.next_pool_id,
-            Arc::clone(pool),
-            Arc::clone(endpoints),
-        ))
+        make_pool((&mut self.endpoints, &mut self.next_pool_id), pool)
+    }
+
+    fn apply_l4(&mut self, delta: &Delta) {
+        let pools = (&mut self.endpoints, &mut self.next_pool_id);
+        self.l4
+            .apply(delta, &self.resources, |pool| make_pool((pools.0, pools.1), pool));
     }
 
     fn swap_routes(&mut self, delta: &Delta, replaced: &BTreeSet<PoolName>) {
@@ -239,7 +284,7 @@ impl Applier {
         {
             // Requests that pinned the table before go on with the list that they know; a pool that stays has none now.
             match self.endpoints.get(name) {
-                Some(handle) if self.pools.values().any(|pool| pool.spec.endpoints == *name) => {
+                Some(handle) if self.l4.uses(name) || self.pools.values().any(|pool| pool.spec.endpoints == *name) => {
                     handle.replace(&[], TrafficDistribution::Any);
                 }
                 _ => drop(self.endpoints.remove(name)),
@@ -280,6 +325,15 @@ impl Rules {
             }
         }
     }
+}
+
+fn make_pool(
+    (endpoints, next_id): (&mut HashMap<EndpointsName, Arc<EndpointsHandle>>, &mut u32),
+    pool: &Arc<Pool>,
+) -> Arc<PoolHandle> {
+    let endpoints = endpoints.entry(pool.endpoints.clone()).or_default();
+    *next_id += 1;
+    Arc::new(PoolHandle::new(*next_id, Arc::clone(pool), Arc::clone(endpoints)))
 }
 
 fn make_target(

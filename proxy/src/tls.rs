@@ -160,6 +160,42 @@ impl TlsAcceptor {
         let info = describe(stream.get_ref().1, sni, certificate)?;
         Ok((stream, info))
     }
+
+    /// Does the handshake with one certificate, whatever the server name, and without ALPN: for ports whose protocol is
+    /// not known here. Where the certificate is not there, the one that the server name selects is used.
+    ///
+    /// # Errors
+    /// [`TlsFault`]; an alert was sent where TLS has one.
+    ///
+    /// # Cancel safety
+    /// Not cancel safe; the stream is dropped with the future.
+    pub async fn accept_as<S>(
+        &self,
+        stream: S,
+        certificate: &CertificateName,
+    ) -> Result<(TlsStream<S>, TlsInfo), TlsFault>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let start = LazyConfigAcceptor::new(Acceptor::default(), stream)
+            .await
+            .map_err(TlsFault::of)?;
+        let (config, sni, certificate) = {
+            let hello = start.client_hello();
+            let sni = hello.server_name().map(|name| name.strip_suffix('.').unwrap_or(name));
+            let table = self.table.load();
+            let entry = table.entry(certificate.as_str());
+            let entry = entry.unwrap_or_else(|| table.select(sni, &hello));
+            (
+                table.plain_config_of(entry),
+                sni.map(Box::from),
+                entry.identity().clone(),
+            )
+        };
+        let stream = start.into_stream(config).await.map_err(TlsFault::of)?;
+        let info = describe(stream.get_ref().1, sni, certificate)?;
+        Ok((stream, info))
+    }
 }
 
 fn describe(

@@ -17,7 +17,7 @@ use serde::Serialize;
 use crate::{
     endpoint_state::{CheckVerdict, EndpointState, EndpointsHandle, LiveEndpoint, process_ms},
     proxy::lock,
-    tables::{Applier, Target},
+    tables::{Applier, Target, render_l4},
 };
 
 /// One rule of the table, in the order in which rules are matched.
@@ -125,13 +125,15 @@ fn endpoint_view(endpoint: &LiveEndpoint) -> EndpointView {
 pub(crate) fn register(applier: &Arc<Mutex<Applier>>, registry: &Registry) {
     let applier = Arc::clone(applier);
     registry.add_source(move |exposition: &mut Exposition| {
-        let (table, endpoints) = {
+        let (table, endpoints, l4) = {
             let applier = lock(&applier);
             (
                 applier.live().certificates.load_full(),
                 endpoint_series(applier.endpoints()),
+                applier.l4_series(),
             )
         };
+        render_l4(&l4, exposition);
         for fact in table.facts() {
             let name = fact.identity.to_string();
             let (namespace, secret) = name.split_once('/').unwrap_or(("", &name));

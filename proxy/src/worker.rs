@@ -22,6 +22,7 @@ use crate::{
     edge::TrustedProxies,
     exchange::Exchange,
     http_server::Builders,
+    l4::LocalL4,
     observe::Listeners,
     pool::{LocalPool, PoolHandle, is_retired},
     sockets::{Door, Sockets},
@@ -110,6 +111,7 @@ pub(crate) struct Worker {
     pub(crate) builders: Builders,
     pub(crate) metrics: WorkerMetrics,
     pub(crate) log: LogBuffer,
+    pub(crate) l4: LocalL4,
     tables: RefCell<Cache<Arc<ArcSwap<Tables>>, Arc<Tables>>>,
     pinned: RefCell<Rc<Pinned>>,
     pools: RefCell<HashMap<u32, Rc<LocalPool>, foldhash::fast::RandomState>>,
@@ -123,7 +125,7 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    pub(crate) fn new(shared: Arc<Shared>, metrics: WorkerMetrics, log: LogBuffer) -> Self {
+    pub(crate) fn new(index: usize, shared: Arc<Shared>, metrics: WorkerMetrics, log: LogBuffer) -> Self {
         let mut tables = Cache::new(Arc::clone(&shared.live.tables));
         let pinned = Rc::new(Pinned(Arc::clone(tables.load())));
         Self {
@@ -132,6 +134,7 @@ impl Worker {
             now_ms: Rc::new(Cell::new(1)),
             metrics,
             log,
+            l4: LocalL4::new(index),
             unix_base_ms: Cell::new(clock::unix_now_ms()),
             tables: RefCell::new(tables),
             pinned: RefCell::new(pinned),
@@ -200,7 +203,7 @@ impl Worker {
 
     /// Whether no client connection is open.
     pub(crate) fn is_empty(&self) -> bool {
-        self.connections.borrow().is_empty()
+        self.connections.borrow().is_empty() && self.l4.is_empty()
     }
 
     /// One look at everything: advances the clock, fires deadlines, takes over changes, hands the log on.
@@ -221,6 +224,7 @@ impl Worker {
             .iter()
             .for_each(|(_, connection)| self.sweep_connection(connection, now));
         self.sweep_stalled(now);
+        self.l4.sweep(now);
         drop(self.tables());
         let mut pools = self.pools.borrow_mut();
         pools.retain(|_, pool| !is_retired(pool));
@@ -282,6 +286,7 @@ impl Worker {
         if stage == self.stage_seen.replace(stage) {
             return;
         }
+        self.l4.enter(stage);
         for (_, connection) in self.connections.borrow().iter() {
             match stage {
                 Stage::Running => {}

@@ -13,7 +13,7 @@ use std::{
 
 use propylon_kit::{clock, metrics::ApplyResult};
 use propylon_model::Report;
-use propylon_proxy::ProxyHandle;
+use propylon_proxy::{L4Listener, ProxyHandle};
 
 use super::objects::ObjectCounts;
 use crate::{
@@ -34,6 +34,7 @@ pub(crate) struct Control {
     compile_reports: Vec<Report>,
     /// Of the reports of the running proxy.
     reports_seen: u64,
+    listeners: Vec<L4Listener>,
 }
 
 /// The control thread while it runs.
@@ -67,6 +68,7 @@ impl Control {
             compiled: clock::now(),
             compile_reports: Vec::new(),
             reports_seen: 0,
+            listeners: Vec::new(),
         }
     }
 
@@ -124,6 +126,7 @@ impl Control {
             Some(_) => self.report(),
             // Certificates come to their end without any change of the folder.
             None if self.compiled.elapsed() >= RECOMPILE => self.apply(),
+            // Such as a port that was in use and is free now.
             None if self.proxy.reports_generation() != self.reports_seen => self.report(),
             None => {}
         }
@@ -134,10 +137,23 @@ impl Control {
         reports.extend(self.compile_reports.iter().cloned());
         self.reports_seen = self.proxy.reports_generation();
         reports.extend(self.proxy.reports());
+        self.announce();
         for line in self.printer.update(&reports) {
             printer::line(&line);
         }
         self.objects.update(self.watch.folder().world(), &reports);
+    }
+
+    /// Says which ports of Services are listened on from now on, and which no longer.
+    fn announce(&mut self) {
+        let before = std::mem::replace(&mut self.listeners, self.proxy.l4_listeners());
+        let say = |words: &str, listeners: &[L4Listener], others: &[L4Listener]| {
+            for listener in listeners.iter().filter(|listener| !others.contains(listener)) {
+                printer::line(&format!("{words} {listener}"));
+            }
+        };
+        say("listening no longer", &before, &self.listeners);
+        say("listening", &self.listeners, &before);
     }
 }
 

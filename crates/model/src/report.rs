@@ -120,6 +120,8 @@ report_reasons! {
     InvalidManifest = PRP0017 Error,
     /// The API server would refuse the object; what it last gave stays in force.
     InvalidObject = PRP0018 Error,
+    /// The address and port cannot be listened on; it is tried again.
+    ListenerFailed = PRP0202 Error,
     /// The Service has no endpoint that can serve; its paths answer 503.
     NoReadyEndpoints = PRP0019 Warning,
     /// TLS of a host is handed on unopened for another Ingress, to which it belongs; this one does not get it.
@@ -328,6 +330,7 @@ mod tests {
             ("PRP0112", "KindUnsupported"),
             ("PRP0200", "ExternalNameUnresolved"),
             ("PRP0201", "EndpointsUnhealthy"),
+            ("PRP0202", "ListenerFailed"),
         ];
         let now: BTreeSet<_> = ReportReason::ALL
             .iter()

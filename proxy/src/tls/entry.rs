@@ -20,6 +20,7 @@ pub(super) struct Entry {
     schemes: SchemeSet,
     not_after_unix_s: i64,
     config: OnceLock<Arc<ServerConfig>>,
+    plain_config: OnceLock<Arc<ServerConfig>>,
 }
 
 /// The type of a key, in the order of preference: the cheaper signature first.
@@ -82,6 +83,7 @@ impl Entry {
             schemes,
             not_after_unix_s,
             config: OnceLock::new(),
+            plain_config: OnceLock::new(),
         }
     }
 
@@ -89,6 +91,16 @@ impl Entry {
     pub(super) fn config(&self, context: &TlsContext) -> Arc<ServerConfig> {
         let make = || Arc::new(context.config(Arc::clone(&self.key)));
         Arc::clone(self.config.get_or_init(make))
+    }
+
+    /// The same without ALPN, for ports that are forwarded as they are.
+    pub(super) fn plain_config(&self, context: &TlsContext) -> Arc<ServerConfig> {
+        let make = || {
+            let mut config = context.config(Arc::clone(&self.key));
+            config.alpn_protocols.clear();
+            Arc::new(config)
+        };
+        Arc::clone(self.plain_config.get_or_init(make))
     }
 
     /// Whether this is what `load` would make of `source`.

@@ -126,13 +126,17 @@ impl CertTable {
         self.lookup(sni).choose(hello)
     }
 
-    #[cfg(test)]
     pub(super) fn entry(&self, name: &str) -> Option<&Arc<Entry>> {
         self.entries.get(name)
     }
 
     pub(super) fn config_of(&self, entry: &Entry) -> Arc<ServerConfig> {
         entry.config(&self.context)
+    }
+
+    /// The settings of connections whose protocol nobody here knows.
+    pub(super) fn plain_config_of(&self, entry: &Entry) -> Arc<ServerConfig> {
+        entry.plain_config(&self.context)
     }
 
     fn lookup(&self, host: Option<&str>) -> &Candidates {

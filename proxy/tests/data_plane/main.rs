@@ -5,4 +5,8 @@ mod common;
 #[cfg(test)]
 mod hot_swap;
 #[cfg(test)]
+mod l4;
+#[cfg(test)]
+mod l4_tcp;
+#[cfg(test)]
 mod serve;

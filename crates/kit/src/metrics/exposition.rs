@@ -3,7 +3,7 @@
 use std::fmt::{Display, Write as _};
 
 use super::{
-    cells::{BUCKET_BOUNDS_US, HistogramTotals},
+    cells::{BUCKET_BOUNDS_US, Histogram, HistogramTotals},
     table::{Metric, MetricKind},
 };
 
@@ -42,6 +42,18 @@ impl Exposition {
     /// Writes a sample of a gauge that counts something.
     pub fn gauge_count(&mut self, metric: Metric, labels: &[&str], value: i64) {
         self.sample(metric, MetricKind::Gauge, labels, &value);
+    }
+
+    /// Writes the sum of histograms, one per thread; nothing where nothing was recorded.
+    pub fn histogram_sum<'a>(
+        &mut self,
+        metric: Metric,
+        labels: &[&str],
+        parts: impl IntoIterator<Item = &'a Histogram>,
+    ) {
+        let mut totals = HistogramTotals::default();
+        parts.into_iter().for_each(|part| part.add_to(&mut totals));
+        self.histogram(metric, labels, &totals);
     }
 
     /// Writes the buckets, the sum and the count of a histogram; nothing where nothing was recorded.

@@ -87,6 +87,16 @@ metrics! {
         "1 for each endpoint that takes requests; 0 where it is ready but its health checks fail or it was ejected for a while.";
     Retries = Counter "propylon_retries_total" ["reason"]
         "Attempts after the first, by what the attempt before ended with.";
+    L4Connections = Counter "propylon_l4_connections_total" ["namespace", "service", "listener", "end"]
+        "Connections (TCP, passthrough) and sessions (UDP) of layer 4 that ended, by how (docs/l4.md).";
+    L4OpenConnections = Gauge "propylon_l4_open_connections" ["namespace", "service", "listener"]
+        "Open connections and sessions of layer 4.";
+    L4ReceivedBytes = Counter "propylon_l4_received_bytes_total" ["namespace", "service", "listener"]
+        "Bytes that endpoints were sent from clients at layer 4, counted when a connection ends or a session is swept.";
+    L4SentBytes = Counter "propylon_l4_sent_bytes_total" ["namespace", "service", "listener"]
+        "Bytes that clients were sent from endpoints at layer 4, counted when a connection ends or a session is swept.";
+    L4Duration = Histogram "propylon_l4_duration_seconds" ["namespace", "service", "listener"]
+        "From the accept of a connection, or the first datagram of a session, to its end.";
     SnapshotGeneration = Gauge "propylon_snapshot_generation" []
         "Number of the configuration that is being served; grows with every change.";
     SnapshotCompile = Histogram "propylon_snapshot_compile_seconds" []

@@ -1,0 +1,65 @@
+//! What is written down of connections at layer 4. Never fails, never waits.
+
+use std::{cell::Cell, net::SocketAddr, rc::Rc, sync::Arc};
+
+use propylon_kit::clock::{self, Monotonic};
+
+use super::{End, Series};
+use crate::worker::Worker;
+
+/// Counts one connection from its accept until it is dropped.
+pub(super) struct Record {
+    worker: Rc<Worker>,
+    series: Arc<Series>,
+    began: Monotonic,
+    end: Cell<End>,
+    received: Cell<u64>,
+    sent: Cell<u64>,
+    pub(super) client: Cell<SocketAddr>,
+    pub(super) endpoint: Cell<Option<SocketAddr>>,
+}
+
+impl Record {
+    pub(super) fn begin(worker: &Rc<Worker>, series: &Arc<Series>, client: SocketAddr) -> Self {
+        series.of(worker.l4.index).open.inc();
+        Self {
+            worker: Rc::clone(worker),
+            series: Arc::clone(series),
+            began: clock::now(),
+            end: Cell::new(End::InternalError),
+            received: Cell::new(0),
+            sent: Cell::new(0),
+            client: Cell::new(client),
+            endpoint: Cell::new(None),
+        }
+    }
+
+    /// Notes how it ends.
+    pub(super) fn end(&self, end: End) {
+        self.end.set(end);
+    }
+
+    /// Takes over how much went to the endpoint and to the client so far.
+    pub(super) fn note_bytes(&self, received: u64, sent: u64) {
+        let cells = self.series.of(self.worker.l4.index);
+        cells
+            .received
+            .add(received.saturating_sub(self.received.replace(received)));
+        cells.sent.add(sent.saturating_sub(self.sent.replace(sent)));
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        let cells = self.series.of(self.worker.l4.index);
+        cells.open.dec();
+        if std::thread::panicking() {
+            self.end.set(End::InternalError);
+            self.worker.metrics.panic();
+        }
+        if let Some(count) = cells.ended.get(self.end.get().index()) {
+            count.inc();
+        }
+        cells.duration.record_us(self.began.elapsed_us());
+    }
+}
