@@ -21,7 +21,8 @@ use crate::{
 
 /// The client's body on its way upstream: progress moves the deadline of the response, silence has a deadline of its own.
 pub(crate) struct ClientBody {
-    incoming: Incoming,
+    /// None where the request has no body and is sent again.
+    incoming: Option<Incoming>,
     exchange: Rc<Exchange>,
     body_idle_ms: u64,
     response_ms: u64,
@@ -31,12 +32,25 @@ pub(crate) struct ClientBody {
 impl ClientBody {
     pub(crate) fn new(incoming: Incoming, exchange: &Rc<Exchange>, spans: &Spans) -> Self {
         Self {
-            incoming,
+            incoming: Some(incoming),
+            ..Self::empty(exchange, spans)
+        }
+    }
+
+    /// The body of a request that has none.
+    pub(crate) fn empty(exchange: &Rc<Exchange>, spans: &Spans) -> Self {
+        Self {
+            incoming: None,
             exchange: Rc::clone(exchange),
             body_idle_ms: spans.body_idle_ms,
             response_ms: spans.response_ms,
             response_idle_ms: spans.response_idle_ms,
         }
+    }
+
+    /// Whether there is no body.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.is_end_stream()
     }
 
     /// Moves the deadline. Once the response streams it is the response's own, which progress of the request puts off; a
@@ -60,7 +74,10 @@ impl Body for ClientBody {
 
     fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let this = self.get_mut();
-        let polled = Pin::new(&mut this.incoming).poll_frame(context);
+        let Some(incoming) = &mut this.incoming else {
+            return Poll::Ready(None);
+        };
+        let polled = Pin::new(incoming).poll_frame(context);
         this.rearm(polled.is_pending());
         if let Poll::Ready(Some(Ok(frame))) = &polled {
             let bytes = frame.data_ref().map_or(0, Bytes::len);
@@ -71,11 +88,13 @@ impl Body for ClientBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
+        self.incoming.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
+        self.incoming
+            .as_ref()
+            .map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
     }
 }
 
@@ -97,7 +116,10 @@ impl Spans {
         let stream = |span_ms| if grpc { tunnel_idle_ms } else { span_ms };
         Self {
             connect_ms: millis(policy.connect_timeout),
-            response_ms: stream(millis(policy.response_timeout)),
+            response_ms: match policy.retry.per_try_timeout {
+                Some(span) => millis(span).min(stream(millis(policy.response_timeout))),
+                None => stream(millis(policy.response_timeout)),
+            },
             response_idle_ms: stream(millis(policy.response_idle_timeout)),
             body_idle_ms: stream(body_idle_ms),
             tunnel_idle_ms,

@@ -13,6 +13,8 @@ use ipnet::IpNet;
 use propylon_model::duration::parse_duration;
 use thiserror::Error;
 
+use crate::balance::locality::Here;
+
 /// Flags of the data plane; each is also an environment variable `PROPYLON_...`.
 #[derive(Args, Clone, Debug)]
 pub struct DataPlaneArgs {
@@ -75,6 +77,12 @@ pub struct DataPlaneArgs {
         value_delimiter = ','
     )]
     pub proxy_protocol: Vec<String>,
+    /// Name of the node that this proxy runs on, for endpoints that prefer clients of their node
+    #[arg(long, value_name = "NAME", env = "PROPYLON_NODE")]
+    pub node: Option<String>,
+    /// Zone of that node, for endpoints that prefer clients of their zone
+    #[arg(long, value_name = "NAME", env = "PROPYLON_ZONE")]
+    pub zone: Option<String>,
     /// Data-plane threads (default: one per core)
     #[arg(long, value_name = "N", env = "PROPYLON_WORKERS")]
     pub workers: Option<NonZeroUsize>,
@@ -205,6 +213,8 @@ pub struct Config {
     pub trusted_proxies: Vec<IpNet>,
     /// Peers that must send a PROXY header.
     pub proxy_protocol: Vec<IpNet>,
+    /// Where the proxy runs.
+    pub here: Here,
     /// Threads.
     pub workers: usize,
     /// Access log target.
@@ -274,6 +284,10 @@ impl DataPlaneArgs {
             dns_servers: addresses("dns-server", &self.dns_server)?,
             trusted_proxies: cidrs("trusted-proxies", &self.trusted_proxies)?,
             proxy_protocol: cidrs("proxy-protocol", &self.proxy_protocol)?,
+            here: Here {
+                node: self.node.map(Into::into),
+                zone: self.zone.map(Into::into),
+            },
             workers: self
                 .workers
                 .or_else(|| thread::available_parallelism().ok())

@@ -8,16 +8,16 @@ use std::{
     collections::HashMap,
     net::SocketAddr,
     sync::{
-        Arc, LazyLock, Mutex, PoisonError,
-        atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering},
+        Arc, LazyLock, Mutex, OnceLock, PoisonError, Weak,
+        atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering},
     },
 };
 
 use arc_swap::ArcSwap;
 use propylon_kit::clock::{self, Monotonic};
-use propylon_model::{Endpoint, Endpoints, TrafficDistribution};
+use propylon_model::{Affinity, Algorithm, Endpoint, Endpoints, Pool, PoolPolicy, TrafficDistribution};
 
-use crate::endpoint_tally::LastFailureCell;
+use crate::{balance::maglev::Maglev, ejection::Judge, endpoint_tally::LastFailureCell, pool::Transports};
 
 /// Milliseconds since the process first asked; one clock for all workers, unlike the coarse clock of each.
 pub(crate) fn process_ms() -> u64 {
@@ -56,6 +56,8 @@ pub(crate) struct EndpointState {
     pub(crate) ejections_total: AtomicU64,
     /// Failures in a row.
     pub(crate) failures_in_a_row: AtomicU32,
+    /// `requests_total` when the latencies of the list were last compared.
+    pub(crate) compared_requests: AtomicU64,
     /// Requests that ended, published by the sweeps.
     pub(crate) requests_total: AtomicU64,
     /// Requests that failed at the endpoint (no response, or 5xx), published by the sweeps.
@@ -96,6 +98,7 @@ impl EndpointState {
             ejections: AtomicU32::new(0),
             ejections_total: AtomicU64::new(0),
             failures_in_a_row: AtomicU32::new(0),
+            compared_requests: AtomicU64::new(0),
             requests_total: AtomicU64::new(0),
             failures_total: AtomicU64::new(0),
             latency_us: AtomicU64::new(0),
@@ -120,6 +123,20 @@ pub(crate) struct EndpointList {
     pub(crate) distribution: TrafficDistribution,
     /// Whether all are addresses of one external name, any of which may be connected to in place of another.
     pub(crate) one_name: bool,
+    table: OnceLock<Maglev>,
+}
+
+impl EndpointList {
+    /// The table of consistent hashing.
+    ///
+    /// # Cost
+    /// Some milliseconds for the first call, which the control side makes where a policy asks for it.
+    pub(crate) fn table(&self) -> &Maglev {
+        self.table.get_or_init(|| {
+            let endpoint = |live: &LiveEndpoint| (live.spec.address, live.spec.weight);
+            Maglev::new(&self.endpoints.iter().map(endpoint).collect::<Vec<_>>())
+        })
+    }
 }
 
 /// The endpoints of one Service port: a stable handle around a swapped list.
@@ -128,6 +145,15 @@ pub(crate) struct EndpointsHandle {
     pub(crate) current: ArcSwap<EndpointList>,
     /// Counts the owners of the list: the configuration, or one resolving of an external name. The last one may write.
     owner: Mutex<u64>,
+    /// Grows with every change of the list and with every ejection.
+    epoch: AtomicU64,
+    pub(crate) judge: Judge,
+    /// Whether a policy hashes: tables are then made with the list.
+    hashed: AtomicBool,
+    /// Set when no resource names the endpoints any more; workers then forget them.
+    retired: AtomicBool,
+    /// The ways in which pools connect, shared while a pool uses them. Only for the control side.
+    transports: Mutex<Vec<Weak<Transports>>>,
 }
 
 impl EndpointsHandle {
@@ -177,11 +203,57 @@ impl EndpointsHandle {
                 .get(&spec.address)
                 .map_or_else(|| Arc::new(EndpointState::new(born)), |state| Arc::clone(state)),
         });
-        self.current.store(Arc::new(EndpointList {
+        let list = EndpointList {
             endpoints: endpoints.collect(),
             distribution,
             one_name,
-        }));
+            table: OnceLock::new(),
+        };
+        if self.hashed.load(Ordering::Relaxed) {
+            list.table();
+        }
+        self.current.store(Arc::new(list));
+        self.advance();
+    }
+
+    /// Grows when workers must look again.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    /// Makes the workers look again, with their next request.
+    pub(crate) fn advance(&self) {
+        self.epoch.fetch_add(1, Ordering::Release);
+    }
+
+    /// How a pool connects; the same as before where nothing of it changed, so that connections and sessions stay.
+    pub(crate) fn transports(&self, pool: &Pool) -> Arc<Transports> {
+        let mut known = self.transports.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|transports| transports.strong_count() > 0);
+        let same = known.iter().filter_map(Weak::upgrade).find(|known| known.fit(pool));
+        same.unwrap_or_else(|| {
+            let transports = Arc::new(Transports::new(pool));
+            known.push(Arc::downgrade(&transports));
+            transports
+        })
+    }
+
+    /// Makes the tables that a policy needs, now and with every later list. Only ever called from the control side.
+    pub(crate) fn prepare(&self, policy: &PoolPolicy) {
+        if policy.algorithm == Algorithm::Maglev || matches!(policy.affinity, Affinity::ClientIp(_)) {
+            self.hashed.store(true, Ordering::Relaxed);
+            self.current.load().table();
+        }
+    }
+
+    /// No resource names the endpoints any more.
+    pub(crate) fn retire(&self) {
+        self.retired.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether no resource names the endpoints any more.
+    pub(crate) fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::Relaxed)
     }
 }
 

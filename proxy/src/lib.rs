@@ -15,6 +15,7 @@ mod connection_state;
 mod control;
 mod drain;
 mod duties;
+mod ejection;
 mod endpoint_state;
 mod endpoint_tally;
 mod exchange;

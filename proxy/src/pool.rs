@@ -1,27 +1,38 @@
 //! Pools: stable handles that routes point at, and each worker's own view of them.
 //!
 //! A change of endpoints swaps one pointer and touches neither the route table nor the connections and counts of the
-//! endpoints that stay.
+//! endpoints that stay. A change of a pool's policy makes a new handle; connections and counts belong to the endpoints
+//! and the way of speaking to them, and stay too.
+
+mod eligible;
+mod endpoint;
+mod group;
+mod pick;
+mod view;
 
 use std::{
     cell::{Cell, RefCell},
-    collections::HashMap,
-    net::SocketAddr,
     rc::Rc,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
 };
 
-use propylon_model::{BackendProtocol, Pool};
+use propylon_model::{Algorithm, BackendProtocol, BackendTls, Pool};
 
+use self::view::View;
+pub(crate) use self::{
+    endpoint::LocalEndpoint,
+    group::Group,
+    pick::{Picked, Wanted},
+};
 use crate::{
-    config::millis,
-    endpoint_state::{EndpointList, EndpointState, EndpointsHandle, LiveEndpoint},
-    endpoint_tally::Tally,
-    upstream::{Alpn, Home, Http1, Http2, TlsConfigError, TlsTransport, Transport},
+    balance::{locality::Here, outlier::Failure},
+    ejection::Consequence,
+    endpoint_state::{EndpointsHandle, process_ms},
+    exchange::Exchange,
+    upstream::{Alpn, TlsConfigError, TlsTransport, Transport},
 };
 
 /// How a pool is spoken to, and its endpoints: what a route points at.
@@ -29,217 +40,146 @@ use crate::{
 pub(crate) struct PoolHandle {
     pub(crate) id: u32,
     pub(crate) spec: Arc<Pool>,
-    /// How to connect; an error where the TLS settings are not usable.
-    pub(crate) transport: Result<Transport, TlsConfigError>,
-    /// How to connect for an upgrade: HTTP/1.1 only.
-    pub(crate) upgrade_transport: Result<Transport, TlsConfigError>,
+    pub(crate) transports: Arc<Transports>,
     pub(crate) endpoints: Arc<EndpointsHandle>,
     /// Set when no table names the pool any more; workers then forget it.
     pub(crate) retired: AtomicBool,
 }
 
+/// The ways to connect to the endpoints of a pool.
+#[derive(Debug)]
+pub(crate) struct Transports {
+    protocol: BackendProtocol,
+    tls: BackendTls,
+    /// How to connect; an error where the TLS settings are not usable.
+    pub(crate) usual: Result<Transport, TlsConfigError>,
+    /// How to connect for an upgrade: HTTP/1.1 only.
+    pub(crate) upgrade: Result<Transport, TlsConfigError>,
+}
+
 impl PoolHandle {
     pub(crate) fn new(id: u32, spec: Arc<Pool>, endpoints: Arc<EndpointsHandle>) -> Self {
-        let tls = |alpn| TlsTransport::new(&spec.tls, alpn).map(|tls| Transport::Tls(Arc::new(tls)));
-        let (transport, upgrade_transport) = match spec.protocol {
-            BackendProtocol::H2c => (Ok(Transport::H2c), Ok(Transport::Http1)),
-            BackendProtocol::Http1 => (Ok(Transport::Http1), Ok(Transport::Http1)),
-            BackendProtocol::Https => (tls(Alpn::Http2OrHttp1), tls(Alpn::Http1)),
-            BackendProtocol::Wss => (tls(Alpn::Http1), tls(Alpn::Http1)),
-        };
+        endpoints.prepare(&spec.policy);
         Self {
             id,
+            transports: endpoints.transports(&spec),
             spec,
-            transport,
-            upgrade_transport,
             endpoints,
             retired: AtomicBool::new(false),
         }
     }
 }
 
-/// One worker's view of a pool.
-pub(crate) struct LocalPool {
-    pub(crate) handle: Arc<PoolHandle>,
-    seen: RefCell<Arc<EndpointList>>,
-    endpoints: RefCell<Rc<[Rc<LocalEndpoint>]>>,
-}
-
-/// One worker's view of an endpoint: its load and its idle connections.
-pub(crate) struct LocalEndpoint {
-    pub(crate) address: SocketAddr,
-    /// What all workers know of it.
-    pub(crate) state: Arc<EndpointState>,
-    /// Requests in flight from this worker.
-    pub(crate) active: Cell<u32>,
-    /// What the next sweep publishes.
-    pub(crate) tally: Tally,
-    /// Whether the endpoint left the pool: nothing is kept for it.
-    gone: Cell<bool>,
-    idle: RefCell<Vec<IdleConnection>>,
-    http2: RefCell<Option<Http2>>,
-    now_ms: Rc<Cell<u64>>,
-}
-
-struct IdleConnection {
-    connection: Box<Http1>,
-    until_ms: u64,
-}
-
-impl LocalPool {
-    pub(crate) fn new(handle: Arc<PoolHandle>, now_ms: &Rc<Cell<u64>>) -> Self {
-        let seen = handle.endpoints.current.load_full();
-        let endpoints = seen
-            .endpoints
-            .iter()
-            .map(|endpoint| Rc::new(LocalEndpoint::new(endpoint, now_ms)))
-            .collect();
+impl Transports {
+    pub(crate) fn new(pool: &Pool) -> Self {
+        let tls = |alpn| TlsTransport::new(&pool.tls, alpn).map(|tls| Transport::Tls(Arc::new(tls)));
+        let (usual, upgrade) = match pool.protocol {
+            BackendProtocol::H2c => (Ok(Transport::H2c), Ok(Transport::Http1)),
+            BackendProtocol::Http1 => (Ok(Transport::Http1), Ok(Transport::Http1)),
+            BackendProtocol::Https => (tls(Alpn::Http2OrHttp1), tls(Alpn::Http1)),
+            BackendProtocol::Wss => (tls(Alpn::Http1), tls(Alpn::Http1)),
+        };
         Self {
-            handle,
-            seen: RefCell::new(seen),
-            endpoints: RefCell::new(endpoints),
+            protocol: pool.protocol,
+            tls: pool.tls.clone(),
+            usual,
+            upgrade,
         }
     }
 
-    /// The present endpoints; those that stay keep their connections and counts.
-    ///
-    /// # Cost
-    /// One atomic load, and linear in the endpoints after a change.
-    pub(crate) fn endpoints(&self, now_ms: &Rc<Cell<u64>>) -> Rc<[Rc<LocalEndpoint>]> {
-        self.refresh(now_ms);
-        Rc::clone(&self.endpoints.borrow())
+    /// Whether a pool is spoken to in this way.
+    pub(crate) fn fit(&self, pool: &Pool) -> bool {
+        self.protocol == pool.protocol && self.tls == pool.tls
+    }
+}
+
+/// One worker's view of a pool.
+pub(crate) struct LocalPool {
+    pub(crate) handle: Arc<PoolHandle>,
+    /// Endpoints with their connections and counts; shared by the pools that speak to them in the same way.
+    pub(crate) group: Rc<Group>,
+    here: Here,
+    view: RefCell<Rc<View>>,
+    /// The state of the endpoints that the view was made of.
+    epoch: Cell<u64>,
+}
+
+impl LocalPool {
+    pub(crate) fn new(handle: Arc<PoolHandle>, group: Rc<Group>, here: Here) -> Self {
+        group.set_compares(handle.spec.policy.outlier_ejection);
+        let epoch = group.refresh();
+        let view = View::new(&group, &handle.spec.policy, &here, process_ms());
+        Self {
+            handle,
+            group,
+            here,
+            view: RefCell::new(Rc::new(view)),
+            epoch: Cell::new(epoch),
+        }
     }
 
-    /// Takes over a changed list, if there is one, and closes idle connections that are due.
-    pub(crate) fn sweep(&self, now_ms: &Rc<Cell<u64>>) {
-        self.refresh(now_ms);
-        for endpoint in self.endpoints.borrow().iter() {
-            endpoint.sweep();
+    /// Looks at what changes with time alone: ejections that end, endpoints that warm up, verdicts of health checks.
+    pub(crate) fn sweep(&self, now_ms: u64) {
+        self.refresh();
+        if self.view.borrow().is_stale(&self.handle.spec.policy, now_ms) {
+            self.look(now_ms);
         }
     }
 
     /// Where the endpoints are the addresses of one external name: the least busy one of the other IP version.
     pub(crate) fn other_family(&self, endpoint: &LocalEndpoint) -> Option<Rc<LocalEndpoint>> {
-        if !self.seen.borrow().one_name {
+        let view = self.view.borrow();
+        if !view.list.one_name {
             return None;
         }
-        let endpoints = self.endpoints.borrow();
-        let others = endpoints
-            .iter()
-            .filter(|other| other.address.is_ipv4() != endpoint.address.is_ipv4());
+        let others = view.all.iter();
+        let others = others.filter(|other| other.address.is_ipv4() != endpoint.address.is_ipv4());
         others.min_by_key(|other| other.active.get()).map(Rc::clone)
     }
 
-    fn refresh(&self, now_ms: &Rc<Cell<u64>>) {
-        let current = self.handle.endpoints.current.load();
-        if Arc::ptr_eq(&current, &self.seen.borrow()) {
-            return;
+    /// An endpoint answered.
+    pub(crate) fn answered(&self, exchange: &Exchange, endpoint: &LocalEndpoint, status: u16) {
+        let policy = &self.handle.spec.policy;
+        let is_fault = status >= 500 && status != NOT_IMPLEMENTED;
+        if is_fault {
+            let consequence = Consequence::from(policy.outlier_ejection);
+            let endpoints = &self.handle.endpoints;
+            endpoints.note_failure(&endpoint.state, Failure::Response, consequence);
+        } else {
+            endpoint.state.note_success();
         }
-        let mut before: HashMap<SocketAddr, Rc<LocalEndpoint>, foldhash::fast::RandomState> = self
-            .endpoints
-            .borrow()
-            .iter()
-            .map(|endpoint| (endpoint.address, Rc::clone(endpoint)))
-            .collect();
-        let after = current
-            .endpoints
-            .iter()
-            .map(|endpoint| {
-                let kept = before.remove(&endpoint.spec.address);
-                kept.unwrap_or_else(|| Rc::new(LocalEndpoint::new(endpoint, now_ms)))
-            })
-            .collect();
-        for gone in before.into_values() {
-            gone.leave();
-        }
-        self.endpoints.replace(after);
-        self.seen.replace(Arc::clone(&current));
-    }
-}
-
-impl LocalEndpoint {
-    fn new(live: &LiveEndpoint, now_ms: &Rc<Cell<u64>>) -> Self {
-        Self {
-            address: live.spec.address,
-            state: Arc::clone(&live.state),
-            active: Cell::new(0),
-            tally: Tally::default(),
-            gone: Cell::new(false),
-            idle: RefCell::default(),
-            http2: RefCell::default(),
-            now_ms: Rc::clone(now_ms),
+        if policy.algorithm == Algorithm::Ewma {
+            endpoint.observe(exchange, is_fault);
         }
     }
 
-    /// The connection that was used last and is still good.
-    pub(crate) fn take_idle(&self) -> Option<Box<Http1>> {
-        loop {
-            let mut idle = self.idle.borrow_mut().pop()?;
-            if idle.until_ms > self.now_ms.get() && idle.connection.is_reusable() {
-                return Some(idle.connection);
-            }
+    /// An endpoint did not answer.
+    #[cold]
+    pub(crate) fn failed(&self, exchange: &Exchange, endpoint: &LocalEndpoint, failure: Failure) {
+        let policy = &self.handle.spec.policy;
+        let consequence = Consequence::from(policy.outlier_ejection);
+        let endpoints = &self.handle.endpoints;
+        endpoints.note_failure(&endpoint.state, failure, consequence);
+        if policy.algorithm == Algorithm::Ewma {
+            endpoint.observe(exchange, true);
         }
     }
 
-    /// The shared HTTP/2 connection, while it takes new streams.
-    pub(crate) fn http2(&self) -> Option<Http2> {
-        let mut slot = self.http2.borrow_mut();
-        if slot.as_ref().is_some_and(|connection| !connection.is_usable()) {
-            *slot = None;
-        }
-        slot.clone()
-    }
-
-    /// Shares an HTTP/2 connection with later requests.
-    pub(crate) fn keep_http2(&self, connection: &Http2) {
-        if !self.gone.get() {
-            self.http2.replace(Some(connection.clone()));
+    /// Takes over what changed since the last look: the list of endpoints, ejections.
+    ///
+    /// # Cost
+    /// One atomic load; linear in the endpoints after a change.
+    fn refresh(&self) {
+        if self.handle.endpoints.epoch() != self.epoch.get() {
+            self.epoch.set(self.group.refresh());
+            self.look(process_ms());
         }
     }
 
-    /// Forgets the idle connections: after one of them turned out dead, the others are likely so too.
-    pub(crate) fn drop_idle(&self) {
-        self.idle.borrow_mut().clear();
-    }
-
-    fn leave(&self) {
-        self.gone.set(true);
-        self.idle.borrow_mut().clear();
-        self.http2.replace(None);
-    }
-
-    fn sweep(&self) {
-        let now = self.now_ms.get();
-        self.idle.borrow_mut().retain(|idle| idle.until_ms > now);
-        self.tally.publish(&self.state, self.active.get(), self.connections());
-    }
-
-    /// Connections that are open or being opened, as far as they are known: an HTTP/1.1 request has one to itself.
-    fn connections(&self) -> u32 {
-        let idle = u32::try_from(self.idle.borrow().len()).unwrap_or(u32::MAX);
-        let busy = match *self.http2.borrow() {
-            Some(_) => 1,
-            None => self.active.get(),
-        };
-        idle.saturating_add(busy)
-    }
-}
-
-impl Drop for LocalEndpoint {
-    fn drop(&mut self) {
-        // What the sweep published last must not stand for ever.
-        self.tally.publish(&self.state, 0, 0);
-    }
-}
-
-impl Home for LocalEndpoint {
-    fn put_back(&self, connection: Box<Http1>, keep_alive: Option<Duration>) {
-        if self.gone.get() {
-            return;
-        }
-        let limit = keep_alive.map_or(IDLE, |announced| announced.saturating_sub(MARGIN).min(IDLE_MOST));
-        let until_ms = self.now_ms.get() + millis(limit);
-        self.idle.borrow_mut().push(IdleConnection { connection, until_ms });
+    #[cold]
+    fn look(&self, now_ms: u64) {
+        let view = View::new(&self.group, &self.handle.spec.policy, &self.here, now_ms);
+        self.view.replace(Rc::new(view));
     }
 }
 
@@ -248,9 +188,5 @@ pub(crate) fn is_retired(pool: &LocalPool) -> bool {
     pool.handle.retired.load(Ordering::Relaxed)
 }
 
-/// How long an idle upstream connection is kept where the endpoint does not say (`reliability.md` B3).
-const IDLE: Duration = Duration::from_secs(4);
-/// The longest that `Keep-Alive: timeout` is believed.
-const IDLE_MOST: Duration = Duration::from_mins(1);
-/// How much earlier than announced we stop to use a connection.
-const MARGIN: Duration = Duration::from_secs(1);
+/// 501 says something about the request, not about the endpoint.
+const NOT_IMPLEMENTED: u16 = 501;

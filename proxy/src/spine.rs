@@ -1,6 +1,7 @@
 //! The request spine: normalise, route, filters, forward. Each stage is a plain function; an error of any of them becomes
 //! a response in exactly one place.
 
+mod attempts;
 mod circumstances;
 mod forward;
 mod head;
@@ -24,9 +25,9 @@ use propylon_routing::{Found, Route};
 
 pub(crate) use self::{
     circumstances::{Circumstances, limits},
-    forward::RETRY_REASONS,
     head::{ExtraFields, HeadParts, body_length, request_head},
     normalise::{Normalised, normalise},
+    retry::RETRY_REASONS,
     upgrade::Asked,
 };
 use crate::{

@@ -287,7 +287,11 @@ impl Applier {
                 Some(handle) if self.l4.uses(name) || self.pools.values().any(|pool| pool.spec.endpoints == *name) => {
                     handle.replace(&[], TrafficDistribution::Any);
                 }
-                _ => drop(self.endpoints.remove(name)),
+                _ => {
+                    if let Some(handle) = self.endpoints.remove(name) {
+                        handle.retire();
+                    }
+                }
             }
         }
         self.series_dirty |= !delta.groups.is_empty();

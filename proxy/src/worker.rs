@@ -20,11 +20,12 @@ use crate::{
     config::Config,
     connection_state::{ConnectionState, Kill, Phase},
     edge::TrustedProxies,
+    endpoint_state::process_ms,
     exchange::Exchange,
     http_server::Builders,
     l4::LocalL4,
     observe::Listeners,
-    pool::{LocalPool, PoolHandle, is_retired},
+    pool::{Group, LocalPool, PoolHandle, is_retired},
     sockets::{Door, Sockets},
     tables::{Live, Tables},
     tls::TlsAcceptor,
@@ -115,6 +116,8 @@ pub(crate) struct Worker {
     tables: RefCell<Cache<Arc<ArcSwap<Tables>>, Arc<Tables>>>,
     pinned: RefCell<Rc<Pinned>>,
     pools: RefCell<HashMap<u32, Rc<LocalPool>, foldhash::fast::RandomState>>,
+    /// Endpoints with their connections, by how they are spoken to.
+    groups: RefCell<HashMap<usize, Rc<Group>, foldhash::fast::RandomState>>,
     exchanges: RefCell<Slab<Rc<Exchange>>>,
     connections: RefCell<Slab<Rc<ConnectionState>>>,
     random: RefCell<fastrand::Rng>,
@@ -139,6 +142,7 @@ impl Worker {
             tables: RefCell::new(tables),
             pinned: RefCell::new(pinned),
             pools: RefCell::default(),
+            groups: RefCell::default(),
             exchanges: RefCell::default(),
             connections: RefCell::default(),
             random: RefCell::new(fastrand::Rng::new()),
@@ -161,10 +165,40 @@ impl Worker {
     /// This worker's view of a pool.
     pub(crate) fn local_pool(&self, handle: &Arc<PoolHandle>) -> Rc<LocalPool> {
         let mut pools = self.pools.borrow_mut();
-        let pool = pools
-            .entry(handle.id)
-            .or_insert_with(|| Rc::new(LocalPool::new(Arc::clone(handle), &self.now_ms)));
+        let pool = pools.entry(handle.id).or_insert_with(|| self.new_pool(handle));
         Rc::clone(pool)
+    }
+
+    #[cold]
+    fn new_pool(&self, handle: &Arc<PoolHandle>) -> Rc<LocalPool> {
+        let mut groups = self.groups.borrow_mut();
+        let group = groups.entry(Group::key(handle)).or_insert_with(|| {
+            let turn = usize::try_from(self.random_u64() >> 32).unwrap_or(0);
+            Rc::new(Group::new(handle, &self.now_ms, turn))
+        });
+        let here = self.shared.config.here.clone();
+        Rc::new(LocalPool::new(Arc::clone(handle), Rc::clone(group), here))
+    }
+
+    fn sweep_pools(&self) {
+        let process_ms = process_ms();
+        let mut pools = self.pools.borrow_mut();
+        pools.retain(|_, pool| !is_retired(pool));
+        pools.values().for_each(|pool| pool.sweep(process_ms));
+        self.groups.borrow_mut().retain(|_, group| {
+            let is_wanted = group.is_wanted();
+            if is_wanted {
+                group.sweep(process_ms);
+            } else {
+                group.leave();
+            }
+            is_wanted
+        });
+    }
+
+    /// Microseconds since the worker began.
+    pub(crate) fn now_us(&self) -> u64 {
+        self.started.elapsed_us()
     }
 
     /// The wall clock at an instant, milliseconds.
@@ -226,9 +260,7 @@ impl Worker {
         self.sweep_stalled(now);
         self.l4.sweep(now);
         drop(self.tables());
-        let mut pools = self.pools.borrow_mut();
-        pools.retain(|_, pool| !is_retired(pool));
-        pools.values().for_each(|pool| pool.sweep(&self.now_ms));
+        self.sweep_pools();
         self.log.flush();
     }
 

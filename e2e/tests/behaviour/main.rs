@@ -11,7 +11,6 @@ mod backends;
 mod balancing;
 mod client_address;
 mod commands;
-mod external_name;
 mod folder;
 mod framing;
 mod ingress;

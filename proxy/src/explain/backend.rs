@@ -89,7 +89,7 @@ fn fault(handle: &PoolHandle, view: &BackendView) -> Option<ProxyError> {
         let detail = "the Service has no endpoint that can serve";
         return Some(ProxyError::new(Reason::NoReadyEndpoints, detail));
     }
-    handle.transport.as_ref().err().map(|_| {
+    handle.transports.usual.as_ref().err().map(|_| {
         let detail = "the TLS settings of the backend are not usable";
         ProxyError::new(Reason::TlsCertificateError, detail)
     })

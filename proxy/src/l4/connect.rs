@@ -46,7 +46,7 @@ pub(super) async fn connect(
             Err(End::ConnectTimeout) => End::ConnectTimeout,
             Err(end) => return Err(end),
         };
-        lease.failed(worker, forward);
+        lease.failed(forward);
         tried.push(address);
         if tried.len() > RETRIES {
             return Err(end);

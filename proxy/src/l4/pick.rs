@@ -3,11 +3,15 @@
 use std::{
     net::{IpAddr, SocketAddr},
     rc::Rc,
-    sync::atomic::Ordering,
 };
 
 use super::{End, Forward};
-use crate::{balance::power_of_two, pool::LocalEndpoint, worker::Worker};
+use crate::{
+    balance::outlier::Failure,
+    ejection::Consequence,
+    pool::{LocalEndpoint, Picked, Wanted},
+    worker::Worker,
+};
 
 /// An endpoint that is counted as busy while this lives.
 pub(super) struct Lease {
@@ -28,15 +32,14 @@ impl Lease {
 
     /// The endpoint accepted.
     pub(super) fn succeeded(&self) {
-        let failures = &self.endpoint.state.failures_in_a_row;
-        if failures.load(Ordering::Relaxed) != 0 {
-            failures.store(0, Ordering::Relaxed);
-        }
+        self.endpoint.state.note_success();
     }
 
     /// The endpoint did not accept.
-    pub(super) fn failed(&self, _worker: &Worker, _forward: &Forward) {
-        self.endpoint.state.failures_in_a_row.fetch_add(1, Ordering::Relaxed);
+    pub(super) fn failed(&self, forward: &Forward) {
+        let consequence = Consequence::from(forward.pool.spec.policy.outlier_ejection);
+        let endpoints = &forward.pool.endpoints;
+        endpoints.note_failure(&self.endpoint.state, Failure::Connect, consequence);
     }
 }
 
@@ -51,18 +54,15 @@ impl Drop for Lease {
 ///
 /// # Errors
 /// How the client's connection ends.
-pub(super) fn pick(worker: &Worker, forward: &Forward, _client: IpAddr, tried: &[SocketAddr]) -> Result<Lease, End> {
-    let pool = worker.local_pool(&forward.pool);
-    let endpoints = pool.endpoints(&worker.now_ms);
-    let load = |index: usize| endpoints.get(index).map_or(u32::MAX, |endpoint| endpoint.active.get());
-    let fresh = |index: usize| {
-        endpoints
-            .get(index)
-            .is_some_and(|endpoint| !tried.contains(&endpoint.address))
+pub(super) fn pick(worker: &Worker, forward: &Forward, client: IpAddr, tried: &[SocketAddr]) -> Result<Lease, End> {
+    let wanted = Wanted {
+        client,
+        head: None,
+        sticky: None,
+        tried,
     };
-    let random = worker.random_u64();
-    let index = power_of_two(endpoints.len(), random, load, fresh)
-        .or_else(|| power_of_two(endpoints.len(), random, load, |_| true));
-    let chosen = index.and_then(|index| endpoints.get(index));
-    chosen.map(Lease::new).ok_or(End::NoReadyEndpoints)
+    match worker.local_pool(&forward.pool).pick(worker, &wanted) {
+        Picked::Endpoint(endpoint) => Ok(Lease::new(&endpoint)),
+        Picked::Full | Picked::Nobody => Err(End::NoReadyEndpoints),
+    }
 }
