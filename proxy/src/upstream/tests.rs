@@ -6,6 +6,7 @@ mod http1_body;
 mod http1_exchange;
 mod http1_request;
 mod http2;
+mod race;
 mod serialize;
 mod tls;
 

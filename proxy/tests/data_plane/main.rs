@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod common;
 #[cfg(test)]
+mod external_name;
+#[cfg(test)]
 mod hot_swap;
 #[cfg(test)]
 mod l4;
