@@ -128,7 +128,8 @@ impl CompileArgs {
 /// Runs until a signal ends it, or, with `--once`, until the reports are printed.
 pub(crate) fn run(args: RunArgs) -> Result<ExitCode, Failure> {
     let folder = Folder::open(&args.manifests)?;
-    let config = args.data_plane.into_config(raise_file_limit())?;
+    let files = if args.once { UNLIMITED_FILES } else { raise_file_limit() };
+    let config = args.data_plane.into_config(files)?;
     if args.once {
         return Ok(once(folder, args.compile, configured(&config)));
     }

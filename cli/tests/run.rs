@@ -114,6 +114,24 @@ fn an_edit_is_live_within_a_second() {
 }
 
 #[test]
+fn a_service_gets_no_port_of_the_proxy_itself() {
+    let running = Running::start(&[]);
+    let taken = running.address("http").port();
+    running.write(&format!(
+        "{{apiVersion: v1, kind: Service, metadata: {{name: db}}, spec: {{type: LoadBalancer, ports: [{{port: {taken}}}]}}}}"
+    ));
+    let start = "warning default/db Service: PortConflict: spec.ports[0]: ";
+    let line = running
+        .process
+        .line(Output::Stderr, PATIENCE, |line| line.starts_with(start))
+        .unwrap();
+    assert!(
+        line.contains(&format!("127.0.0.1:{taken} TCP is a listener of the proxy itself")),
+        "{line}"
+    );
+}
+
+#[test]
 fn a_broken_edit_is_printed_once_and_keeps_serving_until_it_is_resolved() {
     let running = Running::start(&[]);
     running.write("kind: [");
@@ -162,11 +180,11 @@ fn once_exits_by_the_worst_report() {
     fs::write(folder.path().join("web.yaml"), web("web.example")).unwrap();
     let (code, process) = exit_code(start(&once));
     assert_eq!(code, Some(0), "a warning is no error: {}", process.transcript());
-    assert!(
-        process
-            .transcript()
-            .contains("warning default/web Service: NoReadyEndpoints: ")
-    );
+    process
+        .line(Output::Stderr, PATIENCE, |line| {
+            line.starts_with("warning default/web Service: NoReadyEndpoints: ")
+        })
+        .unwrap();
     fs::write(
         folder.path().join("web.yaml"),
         web("web.example").replace("kind: \"Service\"", "kind: ["),
@@ -174,6 +192,49 @@ fn once_exits_by_the_worst_report() {
     .unwrap();
     fs::write(folder.path().join("broken.yaml"), "kind: [").unwrap();
     assert_eq!(exit_code(start(&once)).0, Some(1));
+}
+
+#[test]
+fn flags_of_the_compile_reach_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let objects = "\
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: tcp, namespace: infra}
+data: {9000: \"default/api:https\"}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: api}
+spec: {type: ExternalName, externalName: api.example.com, ports: [{name: https, port: 443}]}
+";
+    fs::write(folder.path().join("web.yaml"), objects).unwrap();
+    let base = ["run", "--once", "--manifests", folder.path().to_str().unwrap()];
+    let expect = |code: i32, report: &str, flags: &[&str]| {
+        let maps = [
+            "--tcp-services-configmap",
+            "infra/tcp",
+            "--udp-services-configmap",
+            "infra/udp",
+        ];
+        let arguments: Vec<&str> = base.into_iter().chain(maps).chain(flags.iter().copied()).collect();
+        let (found, process) = exit_code(start(&arguments));
+        process
+            .line(Output::Stderr, PATIENCE, |line| line.starts_with(report))
+            .unwrap();
+        assert_eq!(found, Some(code), "{}", process.transcript());
+    };
+    expect(0, "warning infra/udp ConfigMap: ConfigMapNotFound: ", &[]);
+    expect(
+        1,
+        "error infra/tcp ConfigMap: ExternalNameUnsupported: ",
+        &["--external-name", "off"],
+    );
+    expect(
+        0,
+        "warning infra/tcp ConfigMap: PortConflict: ",
+        &["--https", "127.0.0.1:9000"],
+    );
 }
 
 #[test]

@@ -133,12 +133,22 @@ fn adopt(world: &mut World, alone: &World) -> bool {
             changed || !same
         })
     }
+    // Taken apart, so that a kind that comes anew does not compile before it is shared.
+    let World {
+        config_maps,
+        endpoint_slices,
+        ingress_classes,
+        ingresses,
+        secrets,
+        services,
+    } = alone;
     let changes = [
-        share(&mut world.ingresses, &alone.ingresses),
-        share(&mut world.ingress_classes, &alone.ingress_classes),
-        share(&mut world.services, &alone.services),
-        share(&mut world.endpoint_slices, &alone.endpoint_slices),
-        share(&mut world.secrets, &alone.secrets),
+        share(&mut world.config_maps, config_maps),
+        share(&mut world.endpoint_slices, endpoint_slices),
+        share(&mut world.ingress_classes, ingress_classes),
+        share(&mut world.ingresses, ingresses),
+        share(&mut world.secrets, secrets),
+        share(&mut world.services, services),
     ];
     changes.contains(&true)
 }
