@@ -189,7 +189,7 @@ impl List {
         let is_unhealthy = |checked: &Checked| checked.state.verdict() == CheckVerdict::Unhealthy;
         (count > 0 && self.checked.values().all(is_unhealthy)).then(|| {
             format!(
-                "port {}: all {count} endpoints fail their health checks, so they are used as if they did not; look at the \
+                "port {}: every endpoint ({count}) fails its health checks, so they are used as if they did not; look at the \
                  backends, or at the health-check annotation",
                 port(name)
             )
@@ -210,17 +210,21 @@ struct Subject {
 impl Subject {
     fn count(&self, index: usize, result: &Result<(), Failure>, check: &HealthCheck) {
         let mut tallies = self.tallies.borrow_mut();
-        let changed = tallies
-            .get_mut(index)
-            .and_then(|tally| tally.count(result.is_ok(), check));
-        let Some(changed) = changed else { return };
+        let Some(tally) = tallies.get_mut(index) else { return };
+        let before = tally.verdict();
+        if tally.count(result.is_ok(), check).is_none() {
+            return;
+        }
         match result {
-            Ok(()) => tracing::info!(service = %self.name, endpoint = %self.address, "endpoint is healthy"),
+            // A thousand endpoints that start are no news.
+            Ok(()) if before == CheckVerdict::Unknown => {
+                tracing::debug!(service = %self.name, endpoint = %self.address, "endpoint is healthy");
+            }
+            Ok(()) => tracing::info!(service = %self.name, endpoint = %self.address, "endpoint is healthy again"),
             Err(error) => {
                 tracing::warn!(service = %self.name, endpoint = %self.address, %error, "endpoint is unhealthy");
             }
         }
-        tracing::debug!(?changed, "verdict of one check");
         self.state.set_verdict(worst(tallies.iter().map(Tally::verdict)));
         self.dirty.set(true);
     }

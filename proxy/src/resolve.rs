@@ -119,7 +119,8 @@ fn publish(name: &EndpointsName, duty: &NameDuty, answers: impl IntoIterator<Ite
     }
     let endpoints: Vec<Endpoint> = allowed.iter().map(|ip| Endpoint::new(address(ip))).collect();
     if duty.handle.replace_as(duty.claim, &endpoints, duty.distribution) {
-        tracing::info!(service = %name, host = %external.host, addresses = ?allowed, "external name resolved");
+        // Names of large networks have other addresses every few seconds: no line for each.
+        tracing::debug!(service = %name, host = %external.host, addresses = ?allowed, "external name resolved");
     }
 }
 

@@ -14,6 +14,7 @@ mod commands;
 mod external_name;
 mod folder;
 mod framing;
+mod health_checks;
 mod ingress;
 mod limits;
 mod observability;

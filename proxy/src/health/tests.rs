@@ -124,7 +124,7 @@ fn what_is_unhealthy_is_reported_when_nothing_else_is_left() {
         let report = problems.reports().pop().unwrap();
         assert_eq!(report.reason, ReportReason::EndpointsUnhealthy);
         assert!(
-            report.message.starts_with("port 80: all 2 endpoints"),
+            report.message.starts_with("port 80: every endpoint (2) fails"),
             "{}",
             report.message
         );

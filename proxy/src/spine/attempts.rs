@@ -266,6 +266,8 @@ impl Attempts<'_> {
         }
         let (connection, moved) = self.connect(endpoint).await?;
         if let Some(moved) = &moved {
+            // It refused, or took longer than its head start: after a few times it is left out for a while.
+            self.pool.failed(self.exchange, endpoint, outlier::Failure::Connect);
             self.exchange.move_lease(moved);
         }
         if let Connection::Http2(shared) = &connection {

@@ -250,6 +250,12 @@ fn a_dead_family_does_not_hold_up_connections() {
     }
     assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
     assert_eq!(alive.requests(), 16);
+    // And before long nobody is sent there first.
+    until("the dead address is left out", || {
+        assert_eq!(get(&proxy).0, 200);
+        let series = format!("endpoint=\"127.0.0.9:{port}\"}} 0");
+        proxy.registry().render().lines().any(|line| line.contains(&series))
+    });
 }
 
 /// So long a connect timeout that only the race can be why it went quickly.

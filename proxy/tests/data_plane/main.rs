@@ -5,6 +5,8 @@ mod common;
 #[cfg(test)]
 mod external_name;
 #[cfg(test)]
+mod health_checks;
+#[cfg(test)]
 mod hot_swap;
 #[cfg(test)]
 mod l4;

@@ -75,11 +75,10 @@ pub(super) fn reports() -> String {
     let intro = "What Propylon says about an object of yours: printed with `--manifests` \
                  (`warning default/web Ingress: BackendServiceNotFound: ...`), an Event on a cluster. With `--once` a \
                  report of severity `error` makes the exit code 1. No report stops anything else from being served. Codes \
-                 never change and are never used again; behind each is a page with an example and how to mend it. \
-                 `propylon lint` prints them with file and line, and has some of its own, from PRP0101 on.";
+                 never change and are never used again.";
     let rows = ReportReason::ALL.iter().map(|(reason, doc)| {
         [
-            format!("[{0}](problems/{0}.md)", reason.code()),
+            reason.code().to_owned(),
             code(reason.as_str()),
             reason.severity().as_str().to_owned(),
             (*doc).to_owned(),

@@ -322,10 +322,7 @@ fn annotations_of_others_and_near_misses_of_ours_are_found() {
 
 #[test]
 fn no_finding_is_an_error() {
-    let of_lint = "PRP0101".."PRP0200";
-    let findings = ReportReason::ALL
-        .iter()
-        .filter(|(reason, _)| of_lint.contains(&reason.code()));
+    let findings = ReportReason::ALL.iter().filter(|(reason, _)| reason.code() > "PRP0100");
     for (reason, doc) in findings {
         assert_ne!(reason.severity(), Severity::Error, "{}", reason.as_str());
         assert!(doc.contains("`propylon lint`"), "{}", reason.as_str());
