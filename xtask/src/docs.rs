@@ -2,6 +2,7 @@
 
 mod flags;
 mod pages;
+mod problems;
 mod table;
 
 use std::{fs, path::PathBuf, process::ExitCode};
@@ -39,7 +40,7 @@ const PAGES: &[Page] = &[
     },
 ];
 
-/// Writes every page.
+/// Writes every page, and the heads of the pages of the codes; says which of those are not written yet.
 ///
 /// # Errors
 ///
@@ -52,10 +53,14 @@ pub(crate) fn write() -> Result<ExitCode> {
         fs::write(folder.join(page.file), (page.render)()).with_context(|| format!("writing {}", page.file))?;
         println!("docs/reference/{}", page.file);
     }
-    Ok(ExitCode::SUCCESS)
+    let faults = problems::write(&folder.join(problems::FOLDER))?;
+    Ok(repository::verdict(
+        &faults,
+        &format!("the heads of {} pages in docs/reference/problems", problems::count()),
+    ))
 }
 
-/// Says which pages are not what the code makes of them.
+/// Says which pages are not what the code makes of them, and which codes have none.
 ///
 /// # Errors
 ///
@@ -73,9 +78,10 @@ pub(crate) fn check() -> Result<ExitCode> {
             ));
         }
     }
+    faults.extend(problems::check(&folder.join(problems::FOLDER))?);
     Ok(repository::verdict(
         &faults,
-        &format!("docs: {} pages agree with the code", PAGES.len()),
+        &format!("docs: {} pages agree with the code", PAGES.len() + problems::count()),
     ))
 }
 

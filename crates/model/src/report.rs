@@ -65,13 +65,13 @@ macro_rules! report_reasons {
 
 // One entry for each reason: `Reason = CODE Severity`. How to add one:
 //
-// 1. Give it the code after the highest one here and in `RETIRED`, wherever in the list it stands: below PRP0100 where the
-//    compile reports it, above where only `propylon lint` does. A code is for all time: never renumber, never use one
-//    again (a reason that goes leaves its code in `RETIRED`).
-//    From PRP0200 on are those of a running proxy, which no manifest alone can bring about.
+// 1. Give it the code after the highest one of its kind, here and in `RETIRED`, wherever in the list it stands: below PRP0100
+//    where the compile reports it, from PRP0101 on where only `propylon lint` does, from PRP0200 on where only a running
+//    proxy can know. A code is for all time: never renumber, never use one again (a reason that goes leaves its code in
+//    `RETIRED`).
 // 2. Add the pair to `codes_are_for_all_time` below.
 // 3. Write docs/reference/problems/CODE.md (copy a page; `cargo xtask docs` fills in the head). Its example must bring the
-//    report about and its mended form must not: a test lints both.
+//    report about (not from PRP0200 on) and its mended form must not: a test lints both.
 report_reasons! {
     /// An annotation's value does not parse; the last good value, else the default, stays in force.
     AnnotationInvalid = PRP0001 Error,

@@ -21,6 +21,8 @@ pub enum KeyType {
 pub enum Validity {
     /// It ended long ago.
     Expired,
+    /// It begins so many seconds after 1970, and ends with 2099.
+    From(u64),
     /// From 2020 to the end of 2099.
     Valid,
     /// It ends so many seconds after 1970.
@@ -85,11 +87,15 @@ impl Authority {
         let names: Vec<String> = hosts.iter().map(|host| (*host).to_owned()).collect();
         let mut params = CertificateParams::new(names).expect("hosts are ASCII");
         params.distinguished_name = common_name(hosts.first().copied().unwrap_or("no host"));
-        params.not_before = rcgen::date_time_ymd(2000, 1, 1);
+        let unix = |seconds| rcgen::date_time_ymd(1970, 1, 1) + std::time::Duration::from_secs(seconds);
+        params.not_before = match validity {
+            Validity::From(seconds) => unix(seconds),
+            Validity::Expired | Validity::Until(_) | Validity::Valid => rcgen::date_time_ymd(2000, 1, 1),
+        };
         params.not_after = match validity {
             Validity::Expired => rcgen::date_time_ymd(2001, 1, 1),
-            Validity::Valid => rcgen::date_time_ymd(2099, 12, 31),
-            Validity::Until(seconds) => rcgen::date_time_ymd(1970, 1, 1) + std::time::Duration::from_secs(seconds),
+            Validity::From(_) | Validity::Valid => rcgen::date_time_ymd(2099, 12, 31),
+            Validity::Until(seconds) => unix(seconds),
         };
         params.use_authority_key_identifier_extension = true;
         let certificate = params.signed_by(&key, &self.issuer).expect("the issuer can sign");

@@ -75,10 +75,11 @@ pub(super) fn reports() -> String {
     let intro = "What Propylon says about an object of yours: printed with `--manifests` \
                  (`warning default/web Ingress: BackendServiceNotFound: ...`), an Event on a cluster. With `--once` a \
                  report of severity `error` makes the exit code 1. No report stops anything else from being served. Codes \
-                 never change and are never used again.";
+                 never change and are never used again; behind each is a page with an example and how to mend it. \
+                 `propylon lint` prints them with file and line, and has some of its own, from PRP0101 on.";
     let rows = ReportReason::ALL.iter().map(|(reason, doc)| {
         [
-            reason.code().to_owned(),
+            format!("[{0}](problems/{0}.md)", reason.code()),
             code(reason.as_str()),
             reason.severity().as_str().to_owned(),
             (*doc).to_owned(),

@@ -13,6 +13,9 @@ use super::{
 };
 
 const TYPES: [&str; 4] = ["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"];
+const AFFINITIES: [&str; 2] = ["ClientIP", "None"];
+const POLICIES: [&str; 2] = ["Cluster", "Local"];
+const DISTRIBUTIONS: [&str; 3] = ["PreferClose", "PreferSameNode", "PreferSameZone"];
 const PROTOCOLS: [&str; 3] = ["SCTP", "TCP", "UDP"];
 
 pub(super) fn admit(service: &mut Service, errors: &mut Errors) {
@@ -32,6 +35,74 @@ pub(super) fn admit(service: &mut Service, errors: &mut Errors) {
         errors.required("spec.ports", "at least one port");
     }
     ports(spec, errors);
+    affinity(spec, errors);
+    traffic(spec, errors);
+}
+
+fn affinity(spec: &mut ServiceSpec, errors: &mut Errors) {
+    let affinity = spec.session_affinity.get_or_insert_default();
+    if affinity.is_empty() {
+        "None".clone_into(affinity);
+    } else if !AFFINITIES.contains(&affinity.as_str()) {
+        errors.unsupported("spec.sessionAffinity", affinity, &AFFINITIES);
+    }
+    let config = spec.session_affinity_config.as_ref();
+    if config.is_some() && affinity == "None" {
+        errors.forbidden(
+            "spec.sessionAffinityConfig",
+            "must not be set when session affinity is None",
+        );
+    }
+    let client_ip = config.and_then(|config| config.client_ip.as_ref());
+    if let Some(seconds) = client_ip.and_then(|client_ip| client_ip.timeout_seconds)
+        && !(1..=86_400).contains(&seconds)
+    {
+        errors.invalid(
+            "spec.sessionAffinityConfig.clientIP.timeoutSeconds",
+            seconds,
+            "must be greater than 0 and less than or equal to 86400",
+        );
+    }
+}
+
+/// What decides where traffic of outside comes in and which endpoints it prefers.
+fn traffic(spec: &ServiceSpec, errors: &mut Errors) {
+    let type_ = spec.type_.as_deref().unwrap_or_default();
+    if let Some(policy) = spec
+        .external_traffic_policy
+        .as_deref()
+        .filter(|policy| !policy.is_empty())
+    {
+        if !POLICIES.contains(&policy) {
+            errors.unsupported("spec.externalTrafficPolicy", policy, &POLICIES);
+        } else if !matches!(type_, "LoadBalancer" | "NodePort") && spec.external_ips.as_ref().is_none_or(Vec::is_empty)
+        {
+            errors.invalid(
+                "spec.externalTrafficPolicy",
+                policy,
+                "may only be set for externally-accessible services",
+            );
+        }
+    }
+    if let Some(class) = spec.load_balancer_class.as_deref() {
+        if type_ != "LoadBalancer" {
+            errors.forbidden(
+                "spec.loadBalancerClass",
+                "may only be used when `type` is 'LoadBalancer'",
+            );
+        } else if !names::is_qualified_name(class) {
+            errors.invalid(
+                "spec.loadBalancerClass",
+                class,
+                "must be a name with an optional DNS prefix",
+            );
+        }
+    }
+    if let Some(distribution) = spec.traffic_distribution.as_deref()
+        && !DISTRIBUTIONS.contains(&distribution)
+    {
+        errors.unsupported("spec.trafficDistribution", distribution, &DISTRIBUTIONS);
+    }
 }
 
 fn external_name(spec: &ServiceSpec, errors: &mut Errors) {

@@ -322,7 +322,10 @@ fn annotations_of_others_and_near_misses_of_ours_are_found() {
 
 #[test]
 fn no_finding_is_an_error() {
-    let findings = ReportReason::ALL.iter().filter(|(reason, _)| reason.code() > "PRP0100");
+    let of_lint = "PRP0101".."PRP0200";
+    let findings = ReportReason::ALL
+        .iter()
+        .filter(|(reason, _)| of_lint.contains(&reason.code()));
     for (reason, doc) in findings {
         assert_ne!(reason.severity(), Severity::Error, "{}", reason.as_str());
         assert!(doc.contains("`propylon lint`"), "{}", reason.as_str());
