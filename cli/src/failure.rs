@@ -4,11 +4,14 @@ use std::{io, process::ExitCode};
 
 use thiserror::Error;
 
-use crate::folder::FolderError;
+use crate::{admin_client::AdminClientError, folder::FolderError};
 
 /// Why a command failed; the message goes to standard error behind `error: `.
 #[derive(Debug, Error)]
 pub(crate) enum Failure {
+    /// The admin listener of a proxy gives no answer.
+    #[error(transparent)]
+    Admin(#[from] AdminClientError),
     /// The flags make no configuration.
     #[error(transparent)]
     Config(#[from] propylon_proxy::config::ConfigError),
@@ -23,6 +26,14 @@ pub(crate) enum Failure {
     /// The folder cannot be served.
     #[error(transparent)]
     Folder(#[from] FolderError),
+    /// A table that lives in a terminal has none.
+    #[error(
+        "standard input and output are no terminal; `propylon top --once` prints the figures once, with `-o json` for scripts"
+    )]
+    NoTerminal,
+    /// The proxy started again between two looks; another try may do.
+    #[error("the proxy at {0} started again between the two looks; try again")]
+    Restarted(String),
     /// The data plane does not start.
     #[error(transparent)]
     Start(#[from] propylon_proxy::StartError),

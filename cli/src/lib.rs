@@ -6,6 +6,7 @@
 //! Exit codes: 0 when all went well, 1 when a report of `--once` is an error, `lint` found something or something failed
 //! while running, 2 when the flags are wrong or the start failed.
 
+mod admin_client;
 mod compiler;
 mod demo;
 mod failure;
@@ -15,6 +16,7 @@ mod local;
 mod printer;
 mod run;
 mod signals;
+mod top;
 
 use std::process::ExitCode;
 
@@ -36,6 +38,8 @@ enum Command {
     Lint(lint::LintArgs),
     /// Serve a folder of manifests, and follow its changes
     Run(run::RunArgs),
+    /// Show what the routes and endpoints of a running proxy do, live
+    Top(top::TopArgs),
 }
 
 /// The commands and their flags, for the generated reference.
@@ -50,6 +54,7 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => demo::demo(args),
         Command::Lint(args) => lint::lint(args),
         Command::Run(args) => run::run(args),
+        Command::Top(args) => top::top(&args),
     };
     outcome.unwrap_or_else(|failure| {
         printer::line(&format!("error: {failure}"));

@@ -18,6 +18,7 @@ pub mod manifests;
 pub mod ports;
 pub mod programs;
 pub mod report;
+pub mod terminal;
 pub mod websocket;
 
 pub use gate::Gate;

@@ -17,6 +17,7 @@ use tokio::{runtime::Runtime, sync::mpsc, time::interval};
 use crate::{
     drain::drain,
     explain::{self, Explainer},
+    overview::{Overview, SAMPLE_PAUSE},
     proxy::{StartError, lock},
     tables::Applier,
     views,
@@ -27,6 +28,7 @@ use crate::{
 pub(crate) struct Parts {
     pub(crate) shared: Arc<Shared>,
     pub(crate) applier: Arc<Mutex<Applier>>,
+    pub(crate) overview: Arc<Overview>,
     pub(crate) registry: Arc<Registry>,
     pub(crate) probe: Arc<Probe>,
     pub(crate) explainer: Arc<Explainer>,
@@ -44,7 +46,8 @@ pub(crate) fn spawn(parts: Parts, commands: mpsc::Receiver<Duration>) -> Result<
         .map_err(StartError::Thread)?;
     let config = &parts.shared.config;
     let probes = |routes: Routes| routes.probes(&parts.probe).metrics(&parts.registry);
-    let views = explain::routes(views::routes(&parts.applier), &parts.explainer);
+    let views = views::routes(&parts.applier, &parts.overview);
+    let views = explain::routes(views, &parts.explainer);
     let admin = bind(&runtime, config.admin, "admin", probes(views))?;
     let status = bind(
         &runtime,
@@ -100,15 +103,17 @@ fn bind_socket(runtime: &Runtime, path: Option<&Path>, routes: Routes) -> Result
 
 async fn serve(parts: Parts, mut commands: mpsc::Receiver<Duration>) {
     let mut ticks = interval(HOUSEKEEPING);
+    let mut samples = interval(SAMPLE_PAUSE);
     loop {
         tokio::select! {
-            // Both are cancel safe: a tick or a command is taken when its branch is chosen.
+            // All are cancel safe: a tick or a command is taken when its branch is chosen.
             _ = ticks.tick() => {
                 let mut applier = lock(&parts.applier);
                 applier.bury();
                 applier.retire_series();
                 applier.retry_l4();
             }
+            _ = samples.tick() => parts.overview.sample(),
             Some(grace) = commands.recv() => {
                 parts.probe.set_draining();
                 drain(&parts.shared, grace).await;

@@ -38,6 +38,7 @@ use crate::{
     listener::{Bound, accept_loop},
     observe::Listeners,
     problems::Problems,
+    overview::Overview,
     reason::Reason,
     sockets::{Door, Sockets},
     spine::RETRY_REASONS,
@@ -92,6 +93,7 @@ pub enum StartError {
 /// A running proxy. Dropping it does not stop it; see [`ProxyHandle::drain`] and [`ProxyHandle::join`].
 pub struct ProxyHandle {
     applier: Arc<Mutex<Applier>>,
+    overview: Arc<Overview>,
     registry: Arc<Registry>,
     probe: Arc<Probe>,
     log: AccessLog,
@@ -156,10 +158,12 @@ pub fn start(config: Config) -> Result<ProxyHandle, StartError> {
     let (drain, commands) = mpsc::channel(4);
     views::register(&applier, &registry);
     let explainer = Explainer::live(Arc::clone(&applier), &shared, &addresses);
+    let overview = Arc::new(Overview::new(&applier));
     let parts = control::Parts {
         shared,
         explainer: Arc::new(explainer),
         applier: Arc::clone(&applier),
+        overview: Arc::clone(&overview),
         registry: Arc::clone(&registry),
         probe: Arc::clone(&probe),
     };
@@ -167,6 +171,7 @@ pub fn start(config: Config) -> Result<ProxyHandle, StartError> {
     probe.set_listeners_bound();
     Ok(ProxyHandle {
         applier,
+        overview,
         registry,
         probe,
         log,
@@ -184,7 +189,7 @@ impl ProxyHandle {
     /// Proportional to the change.
     pub fn apply(&self, delta: &Delta) -> Applied {
         let began = clock::now();
-        let applied = lock(&self.applier).apply(delta);
+        let applied = self.overview.apply(delta);
         let control = self.registry.control();
         control.record_compile(began.elapsed());
         control.record_apply(ApplyResult::Applied);
@@ -197,6 +202,11 @@ impl ProxyHandle {
     /// The listeners of Services, which come and go.
     pub fn l4_listeners(&self) -> Vec<L4Listener> {
         lock(&self.applier).l4_listeners()
+    }
+
+    /// Shows what is wrong with the objects on the page of the admin listener, until the next call.
+    pub fn set_problems(&self, problems: Vec<Report>) {
+        self.overview.set_problems(problems);
     }
 
     /// A copy of what is live.

@@ -203,6 +203,14 @@ impl Applier {
         &self.resources
     }
 
+    /// The live lists of endpoints, by name.
+    pub(crate) fn endpoint_lists(&self) -> Vec<(EndpointsName, Arc<EndpointsHandle>)> {
+        let lists = self.endpoints.iter();
+        let mut lists: Vec<_> = lists.map(|(name, handle)| (name.clone(), Arc::clone(handle))).collect();
+        lists.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+        lists
+    }
+
     fn swap_certificates(&self) {
         let before = self.live.certificates.load_full();
         let table = CertTable::build(&self.resources.certificates, &self.context, Some(&before));

@@ -1,4 +1,4 @@
-//! What the admin listener tells of the configuration: `/routes` and `/endpoints` as JSON.
+//! What the admin listener tells: `/routes`, `/endpoints` and `/stats` as JSON, the page at `/` and its events.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -10,13 +10,16 @@ use propylon_kit::{
     admin::Routes,
     metrics::{Exposition, Metric, Registry},
 };
-use propylon_model::{Action, EndpointsName, PathMatch, Refusal};
+use propylon_model::{Action, EndpointsName};
 use propylon_routing::Route;
 use serde::Serialize;
 
 use crate::{
     endpoint_state::{CheckVerdict, EndpointState, EndpointsHandle, LiveEndpoint, process_ms},
+    overview::Overview,
+    page,
     proxy::lock,
+    stats::{path_type, refusal_text},
     tables::{Applier, Target, render_l4},
 };
 
@@ -49,12 +52,18 @@ struct EndpointView {
     check: Option<&'static str>,
 }
 
-/// The JSON views.
-pub(crate) fn routes(applier: &Arc<Mutex<Applier>>) -> Routes {
+/// The views and the page.
+pub(crate) fn routes(applier: &Arc<Mutex<Applier>>, overview: &Arc<Overview>) -> Routes {
     let (for_routes, for_endpoints) = (Arc::clone(applier), Arc::clone(applier));
+    let (for_stats, for_page, for_events) = (Arc::clone(overview), Arc::clone(overview), Arc::clone(overview));
     Routes::new()
         .json("/routes", move || render_routes(&for_routes))
         .json("/endpoints", move || render_endpoints(&for_endpoints))
+        .json("/stats", move || {
+            serde_json::to_vec(&for_stats.document()).unwrap_or_default()
+        })
+        .html("/", page::policy(), move |query| page::render(&for_page, query))
+        .events("/events", page::REFRESH, move |query| page::render(&for_events, query))
 }
 
 fn render_routes(applier: &Mutex<Applier>) -> Vec<u8> {
@@ -65,11 +74,6 @@ fn render_routes(applier: &Mutex<Applier>) -> Vec<u8> {
 }
 
 fn view(route: &Route<Target>) -> RouteView {
-    let path_type = match route.path {
-        Some(PathMatch::Exact(_)) => "Exact",
-        Some(PathMatch::Prefix(_)) => "Prefix",
-        None => "DefaultBackend",
-    };
     let (pool, refused) = match &route.action {
         Action::Forward(pool) => (Some(pool.to_string()), None),
         Action::Refuse(refusal) => (None, Some(refusal_text(refusal))),
@@ -77,21 +81,11 @@ fn view(route: &Route<Target>) -> RouteView {
     RouteView {
         host: route.host.to_string(),
         path: route.path.as_ref().map(|path| path.path().to_string()),
-        path_type,
+        path_type: path_type(route.path.as_ref()),
         source: route.source.to_string(),
         pool,
         refused,
         redirect_https: route.redirect_https,
-    }
-}
-
-pub(crate) fn refusal_text(refusal: &Refusal) -> String {
-    match refusal {
-        Refusal::BackendNotFound(service) => {
-            format!("Service {service} does not exist, or is of a type that is not served")
-        }
-        Refusal::BackendPortNotFound(port) => format!("Service port {port} does not exist"),
-        Refusal::RestrictionUnsupported(name) => format!("{name} is not supported"),
     }
 }
 

@@ -142,6 +142,7 @@ impl Control {
             printer::line(&line);
         }
         self.objects.update(self.watch.folder().world(), &reports);
+        self.proxy.set_problems(reports);
     }
 
     /// Says which ports of Services are listened on from now on, and which no longer.

@@ -82,6 +82,13 @@ pub fn unix_now_ms() -> u64 {
     u64::try_from(unix_now().as_millis()).unwrap_or(u64::MAX)
 }
 
+/// A second since the Unix epoch as `2026-11-21T18:00:00Z` (RFC 3339); empty outside of the years -9999 to 9999.
+pub fn utc_text(unix_s: i64) -> String {
+    let date = jiff::Timestamp::from_second(unix_s);
+    date.map(|date| date.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
+        .unwrap_or_default()
+}
+
 /// A duration in whole microseconds, at most `u64::MAX`.
 pub fn saturating_us(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
@@ -98,6 +105,13 @@ mod tests {
         assert_eq!(later - earlier, Duration::from_micros(1500));
         assert_eq!(later.us_since(earlier), 1500);
         assert_eq!(earlier.since(later), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_date_is_written_in_utc() {
+        assert_eq!(utc_text(0), "1970-01-01T00:00:00Z");
+        assert_eq!(utc_text(1_700_000_000), "2023-11-14T22:13:20Z");
+        assert_eq!(utc_text(i64::MAX), "");
     }
 
     #[test]

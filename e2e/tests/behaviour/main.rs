@@ -25,3 +25,4 @@ mod shutdown;
 mod streaming;
 mod tls;
 mod upgrades;
+mod watching;

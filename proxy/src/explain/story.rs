@@ -19,7 +19,7 @@ use crate::{
     spine::{self, Circumstances, Normalised, normalise},
     tables::{Tables, Target},
     tls::{Alpn, CertIdentity, FoundBy, TlsInfo},
-    views::refusal_text,
+    stats::refusal_text,
 };
 
 /// Tells what happens to a request.

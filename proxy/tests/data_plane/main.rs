@@ -14,3 +14,5 @@ mod l4;
 mod l4_tcp;
 #[cfg(test)]
 mod serve;
+#[cfg(test)]
+mod stats;

@@ -9,6 +9,7 @@ use super::{
 
 /// Programs that must be on the machine already, with the Debian package that has each.
 const PROGRAMS: &[(&str, &str)] = &[
+    ("chromium", "chromium"),
     ("curl", "curl"),
     ("h2load", "nghttp2-client"),
     ("openssl", "openssl"),

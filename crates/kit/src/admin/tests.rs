@@ -14,6 +14,8 @@ use tokio::{
 use super::{AdminError, AdminServer, Heartbeat, Probe, Routes};
 use crate::metrics::{Registry, RegistryConfig};
 
+mod pages;
+
 const DEADLINE: Duration = Duration::from_secs(20);
 
 struct Server {
