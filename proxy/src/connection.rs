@@ -3,6 +3,7 @@
 use std::{future::Future, io, net::SocketAddr, rc::Rc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
+use propylon_kit::clock;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite},
     net::TcpStream,
@@ -14,6 +15,7 @@ use crate::{
     connection_state::{ClientIo, ConnectionState},
     edge::{PeerInfo, Scheme},
     http_server::{Protocol, serve_http},
+    l4,
     observe::Handshaking,
     proxy_protocol,
     tls::{Alpn, TlsInfo},
@@ -58,9 +60,18 @@ pub(crate) async fn serve(
             run(worker, stream, prefix, (protocol, new_state(worker, peer, local, None))).await;
         }
         Scheme::Https => {
-            let accepting = within(header_timeout(worker), async {
-                Ok(worker.shared.tls.accept(stream).await)
-            });
+            let mut left = header_timeout(worker);
+            if !worker.shared.live.l4.hosts().is_empty() {
+                let began = clock::now();
+                if let Some(forward) = Box::pin(within(left, l4::find(worker, &stream))).await? {
+                    drop(handshaking);
+                    l4::pass(worker, forward, stream, peer).await;
+                    drop(permit);
+                    return Ok(());
+                }
+                left = left.saturating_sub(began.elapsed());
+            }
+            let accepting = within(left, async { Ok(worker.shared.tls.accept(stream).await) });
             let accepted = Box::pin(accepting).await?;
             crate::observe::handshake(worker, &accepted);
             let (stream, info) = accepted.map_err(io::Error::other)?;

@@ -15,6 +15,7 @@ mod end;
 mod lifetime;
 mod local;
 mod observe;
+mod passthrough;
 mod pick;
 mod pump;
 mod ranges;
@@ -22,12 +23,13 @@ mod relay;
 mod series;
 mod splice;
 mod tcp;
+mod udp;
 
 use std::{
     net::{SocketAddr, TcpListener as StdTcpListener, UdpSocket as StdUdpSocket},
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -40,6 +42,7 @@ use crate::{config::millis, pool::PoolHandle};
 pub(crate) use self::{
     end::End,
     local::{LocalL4, follow},
+    passthrough::{Hosts, find, forward_of, pass},
     ranges::Ranges,
     series::{Labels, Series},
 };
@@ -142,6 +145,13 @@ impl Listener {
             Dealt::Udp(_) => Vec::new(),
         }
     }
+
+    fn take_udp(&self, worker: usize) -> Vec<StdUdpSocket> {
+        match &mut *self.dealt.lock().unwrap_or_else(PoisonError::into_inner) {
+            Dealt::Udp(dealt) => dealt.get_mut(worker).map(std::mem::take).unwrap_or_default(),
+            Dealt::Tcp(_) => Vec::new(),
+        }
+    }
 }
 
 /// What the workers follow.
@@ -149,6 +159,9 @@ impl Listener {
 pub(crate) struct LiveL4 {
     listeners: ArcSwap<Vec<Arc<Listener>>>,
     changed: watch::Sender<()>,
+    hosts: ArcSwap<Hosts>,
+    /// Sessions of UDP of all workers.
+    sessions: AtomicUsize,
 }
 
 impl Default for LiveL4 {
@@ -156,6 +169,8 @@ impl Default for LiveL4 {
         Self {
             listeners: ArcSwap::default(),
             changed: watch::Sender::new(()),
+            hosts: ArcSwap::default(),
+            sessions: AtomicUsize::new(0),
         }
     }
 }
@@ -170,6 +185,16 @@ impl LiveL4 {
     /// The present listeners.
     pub(crate) fn listeners(&self) -> Arc<Vec<Arc<Listener>>> {
         self.listeners.load_full()
+    }
+
+    /// Swaps the hosts whose TLS is handed on.
+    pub(crate) fn publish_hosts(&self, hosts: Hosts) {
+        self.hosts.store(Arc::new(hosts));
+    }
+
+    /// The hosts whose TLS is handed on.
+    pub(crate) fn hosts(&self) -> arc_swap::Guard<Arc<Hosts>> {
+        self.hosts.load()
     }
 
     fn follow(&self) -> watch::Receiver<()> {

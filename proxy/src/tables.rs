@@ -1,6 +1,7 @@
 //! What the workers read, and the control side that changes it: one pointer for the routes, one per list of endpoints.
 
 mod l4;
+mod passthrough;
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -28,8 +29,10 @@ use crate::{
 };
 
 pub use self::l4::L4Listener;
-use self::l4::L4Tables;
+#[cfg(test)]
+pub(crate) use self::l4::pool_of as l4_pool_of;
 pub(crate) use self::l4::render as render_l4;
+use self::{l4::L4Tables, passthrough::PassthroughTables};
 
 /// What a route leads to, resolved when the table is built.
 #[derive(Clone, Debug)]
@@ -73,6 +76,7 @@ pub(crate) struct Applier {
     series_dirty: bool,
     graveyard: Vec<Arc<Tables>>,
     l4: L4Tables,
+    passthrough: PassthroughTables,
 }
 
 /// What an applied delta touched.
@@ -95,6 +99,7 @@ impl Applier {
             generation: 0,
         };
         let l4 = L4Tables::new(workers);
+        let passthrough = PassthroughTables::new(l4.live(), workers);
         let live = Live {
             l4: l4.live(),
             tables: Arc::new(ArcSwap::from_pointee(tables)),
@@ -119,6 +124,7 @@ impl Applier {
             series_dirty: false,
             graveyard: Vec::new(),
             l4,
+            passthrough,
         }
     }
 
@@ -190,7 +196,8 @@ impl Applier {
 
     /// The counts of layer 4.
     pub(crate) fn l4_series(&self) -> Vec<Arc<Series>> {
-        self.l4.series()
+        let passthrough = self.passthrough.series().map(Arc::clone);
+        self.l4.series().into_iter().chain(passthrough).collect()
     }
 
     /// Tries again what could not be bound; to be called now and then from the control thread.
@@ -254,8 +261,9 @@ impl Applier {
 
     fn apply_l4(&mut self, delta: &Delta) {
         let pools = (&mut self.endpoints, &mut self.next_pool_id);
-        self.l4
-            .apply(delta, &self.resources, |pool| make_pool((pools.0, pools.1), pool));
+        let mut make = |pool: &Arc<Pool>| make_pool((&mut *pools.0, &mut *pools.1), pool);
+        self.l4.apply(delta, &self.resources, &mut make);
+        self.passthrough.apply(delta, &self.resources, &mut make);
     }
 
     fn swap_routes(&mut self, delta: &Delta, replaced: &BTreeSet<PoolName>) {
@@ -292,7 +300,11 @@ impl Applier {
         {
             // Requests that pinned the table before go on with the list that they know; a pool that stays has none now.
             match self.endpoints.get(name) {
-                Some(handle) if self.l4.uses(name) || self.pools.values().any(|pool| pool.spec.endpoints == *name) => {
+                Some(handle)
+                    if self.l4.uses(name)
+                        || self.passthrough.uses(name)
+                        || self.pools.values().any(|pool| pool.spec.endpoints == *name) =>
+                {
                     handle.replace(&[], TrafficDistribution::Any);
                 }
                 _ => {

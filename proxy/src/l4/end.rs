@@ -53,6 +53,8 @@ ends! {
     ConnectTimeout = "connect_timeout";
     /// The endpoint left the Service (UDP: the next datagram goes to another one).
     EndpointGone = "endpoint_gone";
+    /// A datagram found a full queue, or is too large for its path.
+    QueueFull = "queue_full";
     /// The drain deadline passed.
     DrainTimeout = "drain_timeout";
     /// The proxy failed in itself; this is a bug.

@@ -3,6 +3,7 @@
 use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
+    io,
     pin::pin,
     rc::Rc,
     sync::Arc,
@@ -13,7 +14,7 @@ use propylon_model::L4Protocol;
 use slab::Slab;
 use tokio::{net::TcpListener, task::spawn_local};
 
-use super::{End, Listener, accept::accept_loop, lifetime::Lifetime, splice::Pipes};
+use super::{End, Listener, accept::accept_loop, lifetime::Lifetime, splice::Pipes, udp};
 use crate::{
     sockets::Door,
     worker::{Stage, Worker},
@@ -22,7 +23,7 @@ use crate::{
 /// One worker's part of layer 4.
 pub(crate) struct LocalL4 {
     /// Which worker this is.
-    pub(super) index: usize,
+    index: usize,
     /// What reads go into.
     pub(super) buffer: RefCell<Box<[u8]>>,
     pub(super) pipes: Pipes,
@@ -34,6 +35,8 @@ pub(crate) struct LocalL4 {
     accepting: RefCell<HashMap<u64, Rc<Stop>, foldhash::fast::RandomState>>,
     /// Accept loops that have not ended.
     loops: Cell<usize>,
+    /// Made with the first UDP listener.
+    udp: RefCell<Option<Rc<udp::Engine>>>,
 }
 
 /// Tells the accept loops of a listener to end.
@@ -75,12 +78,34 @@ impl LocalL4 {
             stripe: Cell::new(0),
             accepting: RefCell::default(),
             loops: Cell::new(0),
+            udp: RefCell::default(),
         }
+    }
+
+    /// Which worker this is.
+    pub(super) fn index(&self) -> usize {
+        self.index
+    }
+
+    /// The sessions of UDP.
+    ///
+    /// # Errors
+    /// When there are no descriptors left.
+    pub(super) fn udp_engine(&self, worker: &Rc<Worker>) -> io::Result<Rc<udp::Engine>> {
+        let mut place = self.udp.borrow_mut();
+        if let Some(engine) = &*place {
+            return Ok(Rc::clone(engine));
+        }
+        let engine = Rc::new(udp::Engine::new()?);
+        drop(spawn_local(Rc::clone(&engine).run(Rc::clone(worker))));
+        *place = Some(Rc::clone(&engine));
+        Ok(engine)
     }
 
     /// Whether nothing is open, and nothing more can come.
     pub(crate) fn is_empty(&self) -> bool {
-        self.loops.get() == 0 && self.opening.borrow().is_empty() && self.open.borrow().is_empty()
+        let sessions = self.udp.borrow().as_ref().map_or(0, |engine| engine.len());
+        self.loops.get() == 0 && sessions == 0 && self.opening.borrow().is_empty() && self.open.borrow().is_empty()
     }
 
     /// Fires what is too late.
@@ -98,6 +123,9 @@ impl LocalL4 {
                 lifetime.sweep(now_ms);
             }
         }
+        if let Some(engine) = &*self.udp.borrow() {
+            engine.sweep(now_ms, stripe);
+        }
     }
 
     /// Takes over a stage of the drain.
@@ -107,6 +135,9 @@ impl LocalL4 {
                 list.borrow()
                     .iter()
                     .for_each(|(_, lifetime)| lifetime.fire(End::DrainTimeout));
+            }
+            if let Some(engine) = &*self.udp.borrow() {
+                engine.abort();
             }
         }
     }
@@ -136,14 +167,14 @@ impl LocalL4 {
             accepting.insert(listener.id, Rc::clone(&stop));
             match listener.protocol {
                 L4Protocol::Tcp => begin_tcp(worker, listener, &stop),
-                L4Protocol::Udp => {}
+                L4Protocol::Udp => udp::begin(worker, listener, &stop),
             }
         }
     }
 }
 
 fn begin_tcp(worker: &Rc<Worker>, listener: &Arc<Listener>, stop: &Rc<Stop>) {
-    for socket in listener.take_tcp(worker.l4.index) {
+    for socket in listener.take_tcp(worker.l4.index()) {
         match TcpListener::from_std(socket) {
             Ok(socket) => drop(spawn_local(accept_loop(
                 Looping::new(worker),
@@ -181,7 +212,7 @@ pub(crate) async fn follow(worker: Rc<Worker>) {
 pub(super) struct Looping(Rc<Worker>);
 
 impl Looping {
-    fn new(worker: &Rc<Worker>) -> Self {
+    pub(super) fn new(worker: &Rc<Worker>) -> Self {
         let loops = &worker.l4.loops;
         loops.set(loops.get() + 1);
         Self(Rc::clone(worker))
@@ -248,4 +279,4 @@ impl Drop for Enlisted {
 /// What one read may bring. A stream that fills it is worth splicing.
 const BUFFER: usize = 32 * 1024;
 /// Sweeps in which every open connection is looked at once: idle timeouts are met up to a second late.
-const STRIPES: usize = 10;
+pub(super) const STRIPES: usize = 10;

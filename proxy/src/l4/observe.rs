@@ -21,7 +21,7 @@ pub(super) struct Record {
 
 impl Record {
     pub(super) fn begin(worker: &Rc<Worker>, series: &Arc<Series>, client: SocketAddr) -> Self {
-        series.of(worker.l4.index).open.inc();
+        series.of(worker.l4.index()).open.inc();
         Self {
             worker: Rc::clone(worker),
             series: Arc::clone(series),
@@ -39,9 +39,16 @@ impl Record {
         self.end.set(end);
     }
 
+    /// Counts datagrams that went nowhere.
+    pub(super) fn count_dropped(&self, end: End, count: u64) {
+        if count > 0 {
+            self.series.of(self.worker.l4.index()).count_dropped(end, count);
+        }
+    }
+
     /// Takes over how much went to the endpoint and to the client so far.
     pub(super) fn note_bytes(&self, received: u64, sent: u64) {
-        let cells = self.series.of(self.worker.l4.index);
+        let cells = self.series.of(self.worker.l4.index());
         cells
             .received
             .add(received.saturating_sub(self.received.replace(received)));
@@ -51,7 +58,7 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
-        let cells = self.series.of(self.worker.l4.index);
+        let cells = self.series.of(self.worker.l4.index());
         cells.open.dec();
         if std::thread::panicking() {
             self.end.set(End::InternalError);

@@ -30,6 +30,11 @@ impl Lease {
         self.endpoint.address
     }
 
+    /// Whether the endpoint left its Service.
+    pub(super) fn is_gone(&self) -> bool {
+        self.endpoint.is_gone()
+    }
+
     /// The endpoint accepted.
     pub(super) fn succeeded(&self) {
         self.endpoint.state.note_success();
@@ -63,6 +68,7 @@ pub(super) fn pick(worker: &Worker, forward: &Forward, client: IpAddr, tried: &[
     };
     match worker.local_pool(&forward.pool).pick(worker, &wanted) {
         Picked::Endpoint(endpoint) => Ok(Lease::new(&endpoint)),
-        Picked::Full | Picked::Nobody => Err(End::NoReadyEndpoints),
+        Picked::Full => Err(End::EndpointsFull),
+        Picked::Nobody => Err(End::NoReadyEndpoints),
     }
 }

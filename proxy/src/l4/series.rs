@@ -34,6 +34,8 @@ pub(crate) struct Cells {
     /// Bytes to clients.
     pub(crate) sent: Counter,
     pub(crate) duration: Histogram,
+    /// Datagrams that went nowhere.
+    pub(crate) dropped: [Counter; End::ALL.len()],
 }
 
 impl Default for Cells {
@@ -44,6 +46,16 @@ impl Default for Cells {
             received: Counter::default(),
             sent: Counter::default(),
             duration: Histogram::default(),
+            dropped: std::array::from_fn(|_| Counter::default()),
+        }
+    }
+}
+
+impl Cells {
+    /// Counts datagrams that went nowhere.
+    pub(crate) fn count_dropped(&self, end: End, count: u64) {
+        if let Some(dropped) = self.dropped.get(end.index()) {
+            dropped.add(count);
         }
     }
 }
@@ -78,6 +90,18 @@ impl Series {
                 let [namespace, service, listener] = labels;
                 exposition.counter(
                     Metric::L4Connections,
+                    &[namespace, service, listener, end.code()],
+                    count,
+                );
+            }
+        }
+        for end in End::ALL {
+            let of_end = |cells: &Cells| cells.dropped.get(end.index()).map_or(0, Counter::get);
+            let count: u64 = self.workers.iter().map(of_end).sum();
+            if count > 0 {
+                let [namespace, service, listener] = labels;
+                exposition.counter(
+                    Metric::L4DroppedDatagrams,
                     &[namespace, service, listener, end.code()],
                     count,
                 );

@@ -101,6 +101,11 @@ impl LocalEndpoint {
         self.latency.set(latency);
     }
 
+    /// Whether it left the list.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.gone.get()
+    }
+
     /// The endpoint is not one of the list any more.
     pub(super) fn leave(&self) {
         self.gone.set(true);

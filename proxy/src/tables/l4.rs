@@ -9,8 +9,8 @@ use std::{
 
 use propylon_kit::metrics::Exposition;
 use propylon_model::{
-    BackendProtocol, BackendTls, Delta, EndpointsName, L4Protocol, L4Service, L4ServiceName, ObjectRef, Pool, Report,
-    ReportReason, Resources,
+    BackendProtocol, BackendTls, Delta, EndpointsName, L4Protocol, L4Service, L4ServiceName, ObjectRef, Pool,
+    PoolPolicy, Report, ReportReason, Resources,
 };
 use socket2::SockRef;
 
@@ -132,17 +132,16 @@ impl L4Tables {
             return;
         }
         for (name, service) in &delta.l4 {
-            let handle = service.as_ref().map(|service| {
-                let pool = new_pool(&Arc::new(pool_of(service)));
-                Arc::new(Handle::new(service, pool, self.series_of(service)))
-            });
-            let before = match handle {
-                Some(handle) => self.handles.insert(name.clone(), handle),
-                None => self.handles.remove(name),
+            let before = self.handles.remove(name);
+            let before = before.as_ref().map(|handle| &handle.forward.pool);
+            let Some(service) = service else {
+                before.into_iter().for_each(retire);
+                continue;
             };
-            if let Some(before) = before {
-                before.forward.pool.retired.store(true, Ordering::Relaxed);
-            }
+            let spec = pool_of(&service.service, service.port, &service.endpoints, &service.policy);
+            let pool = follow_pool(before, spec, &mut new_pool);
+            let handle = Handle::new(service, pool, self.series_of(service));
+            self.handles.insert(name.clone(), Arc::new(handle));
         }
         self.arrange(resources);
     }
@@ -316,15 +315,35 @@ fn bind_failed(service: &L4Service, place: Place, error: &io::Error) -> Report {
 }
 
 /// The pool of a Service port: what is common with the pools of routes.
-fn pool_of(service: &L4Service) -> Pool {
+pub(crate) fn pool_of(service: &ObjectRef, port: u16, endpoints: &EndpointsName, policy: &PoolPolicy) -> Pool {
     Pool {
-        service: service.service.clone(),
-        port: service.port,
-        endpoints: service.endpoints.clone(),
+        service: service.clone(),
+        port,
+        endpoints: endpoints.clone(),
         protocol: BackendProtocol::Http1,
         tls: BackendTls::default(),
-        policy: service.policy.clone(),
+        policy: policy.clone(),
     }
+}
+
+/// The pool of before where it is the same still, so that the workers keep their counts; else a new one.
+pub(super) fn follow_pool(
+    before: Option<&Arc<PoolHandle>>,
+    spec: Pool,
+    new_pool: &mut impl FnMut(&Arc<Pool>) -> Arc<PoolHandle>,
+) -> Arc<PoolHandle> {
+    match before {
+        Some(pool) if *pool.spec == spec => Arc::clone(pool),
+        _ => {
+            before.into_iter().for_each(retire);
+            new_pool(&Arc::new(spec))
+        }
+    }
+}
+
+/// Lets the workers forget a pool.
+pub(super) fn retire(pool: &Arc<PoolHandle>) {
+    pool.retired.store(true, Ordering::Relaxed);
 }
 
 /// Writes the counts of layer 4.

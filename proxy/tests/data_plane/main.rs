@@ -11,7 +11,11 @@ mod hot_swap;
 #[cfg(test)]
 mod l4;
 #[cfg(test)]
+mod l4_passthrough;
+#[cfg(test)]
 mod l4_tcp;
+#[cfg(test)]
+mod l4_udp;
 #[cfg(test)]
 mod serve;
 #[cfg(test)]

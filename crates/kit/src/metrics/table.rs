@@ -92,11 +92,13 @@ metrics! {
     L4OpenConnections = Gauge "propylon_l4_open_connections" ["namespace", "service", "listener"]
         "Open connections and sessions of layer 4.";
     L4ReceivedBytes = Counter "propylon_l4_received_bytes_total" ["namespace", "service", "listener"]
-        "Bytes that endpoints were sent from clients at layer 4, counted when a connection ends or a session is swept.";
+        "Bytes from clients that endpoints took at layer 4.";
     L4SentBytes = Counter "propylon_l4_sent_bytes_total" ["namespace", "service", "listener"]
-        "Bytes that clients were sent from endpoints at layer 4, counted when a connection ends or a session is swept.";
+        "Bytes from endpoints that clients took at layer 4.";
     L4Duration = Histogram "propylon_l4_duration_seconds" ["namespace", "service", "listener"]
         "From the accept of a connection, or the first datagram of a session, to its end.";
+    L4DroppedDatagrams = Counter "propylon_l4_dropped_datagrams_total" ["namespace", "service", "listener", "reason"]
+        "Datagrams that were not handed on, by why (docs/l4.md).";
     SnapshotGeneration = Gauge "propylon_snapshot_generation" []
         "Number of the configuration that is being served; grows with every change.";
     SnapshotCompile = Histogram "propylon_snapshot_compile_seconds" []
