@@ -164,7 +164,7 @@ mod tests {
     fn body() -> String {
         SECTIONS
             .iter()
-            .map(|section| format!("## {section}\n\ntext\n\n"))
+            .flat_map(|section| ["## ", section, "\n\ntext\n\n"])
             .collect()
     }
 
