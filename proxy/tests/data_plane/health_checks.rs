@@ -21,10 +21,10 @@ fn check(probe: Probe) -> HealthCheck {
     }
 }
 
-fn checked(endpoints: &[SocketAddr], protocol: BackendProtocol, check: Option<HealthCheck>) -> Resources {
+fn checked(endpoints: &[SocketAddr], protocol: BackendProtocol, check: Option<&HealthCheck>) -> Resources {
     let mut resources = Builder::default().host_with(HOST, endpoints, protocol).build();
     for pool in resources.pools.values_mut() {
-        Arc::make_mut(pool).policy.health_check.clone_from(&check);
+        Arc::make_mut(pool).policy.health_check = check.cloned();
     }
     resources
 }
@@ -97,7 +97,7 @@ fn an_endpoint_that_fails_its_checks_gets_no_requests_until_it_passes_them() {
     let (good, bad) = (echo("good"), echo("bad"));
     let proxy = start(&[]);
     let addresses = [good.address, bad.address];
-    proxy.apply(&everything(&checked(&addresses, BackendProtocol::Http1, Some(http()))));
+    proxy.apply(&everything(&checked(&addresses, BackendProtocol::Http1, Some(&http()))));
     until("both are healthy", || {
         verdicts(&proxy).iter().all(|(_, verdict)| verdict == "healthy")
     });
@@ -120,7 +120,7 @@ fn when_none_is_healthy_all_are_used() {
     two.set_health(503);
     let proxy = start(&[]);
     let addresses = [one.address, two.address];
-    proxy.apply(&everything(&checked(&addresses, BackendProtocol::Http1, Some(http()))));
+    proxy.apply(&everything(&checked(&addresses, BackendProtocol::Http1, Some(&http()))));
     until("it is reported", || {
         proxy
             .reports()
@@ -138,7 +138,7 @@ fn verdicts_survive_changes_of_everything_else_and_go_with_the_check() {
     let (good, bad, new) = (echo("good"), echo("bad"), echo("new"));
     bad.set_health(500);
     let proxy = start(&[]);
-    let mut before = checked(&[good.address, bad.address], BackendProtocol::Http1, Some(http()));
+    let mut before = checked(&[good.address, bad.address], BackendProtocol::Http1, Some(&http()));
     proxy.apply(&everything(&before));
     until("one is unhealthy", || verdict(&proxy, &bad) == "unhealthy");
     let mut rarely = http();
@@ -147,9 +147,9 @@ fn verdicts_survive_changes_of_everything_else_and_go_with_the_check() {
         checked(
             &[good.address, bad.address, new.address],
             BackendProtocol::Http1,
-            Some(http()),
+            Some(&http()),
         ),
-        checked(&[new.address, bad.address], BackendProtocol::Http1, Some(rarely)),
+        checked(&[new.address, bad.address], BackendProtocol::Http1, Some(&rarely)),
     ];
     for step in steps {
         proxy.apply(&Delta::between(&before, &step));
@@ -174,7 +174,7 @@ fn a_port_that_is_closed_fails_the_tcp_check() {
     proxy.apply(&everything(&checked(
         &addresses,
         BackendProtocol::Http1,
-        Some(check(Probe::Tcp)),
+        Some(&check(Probe::Tcp)),
     )));
     until("both are healthy", || {
         verdicts(&proxy).iter().all(|(_, verdict)| verdict == "healthy")
@@ -195,7 +195,7 @@ fn a_grpc_server_says_that_it_is_not_serving() {
     proxy.apply(&everything(&checked(
         &[server.address],
         BackendProtocol::H2c,
-        Some(check),
+        Some(&check),
     )));
     until("it is healthy", || verdict(&proxy, &server) == "healthy");
     server.set_health(503);
