@@ -8,10 +8,10 @@ use super::table::{self, code, table};
 /// Flags of `propylon` by command; those of the data plane once.
 pub(super) fn page() -> String {
     let data_plane = DataPlaneArgs::augment_args(Command::new("data-plane"));
+    // Another command may have a flag of the same name that means something else.
     let is_shared = |flag: &Arg| {
-        data_plane
-            .get_arguments()
-            .any(|shared| shared.get_id() == flag.get_id())
+        let mut flags = data_plane.get_arguments();
+        flags.any(|shared| shared.get_id() == flag.get_id() && plain_help(shared) == plain_help(flag))
     };
     let mut parts = vec![
         "Every flag of `propylon run` is also an environment variable; the flag wins. Lists are separated by commas, \
@@ -37,6 +37,10 @@ pub(super) fn page() -> String {
 
 fn about(command: &Command) -> String {
     command.get_about().map(ToString::to_string).unwrap_or_default()
+}
+
+fn plain_help(flag: &Arg) -> Option<String> {
+    flag.get_help().map(ToString::to_string)
 }
 
 /// The flags that help shows, without help itself.
