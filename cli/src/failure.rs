@@ -23,6 +23,9 @@ pub(crate) enum Failure {
         /// Why not.
         source: io::Error,
     },
+    /// Nothing could be explained.
+    #[error(transparent)]
+    Explain(#[from] crate::explain::ExplainError),
     /// The folder cannot be served.
     #[error(transparent)]
     Folder(#[from] FolderError),

@@ -3,12 +3,13 @@
 //! What it is: the shell around `translate` (manifests to the IR) and the data plane of `propylon-proxy`. What it is
 //! not: it decides nothing about traffic. The binary is one call of [`main`]; start from the module `run`.
 //!
-//! Exit codes: 0 when all went well, 1 when a report of `--once` is an error, `lint` found something or something failed
-//! while running, 2 when the flags are wrong or the start failed.
+//! Exit codes: 0 when all went well, 1 when a report of `--once` is an error, `lint` found something, `explain
+//! --diff` found a difference or something failed while running, 2 when the flags are wrong or the start failed.
 
 mod admin_client;
 mod compiler;
 mod demo;
+mod explain;
 mod failure;
 mod folder;
 mod lint;
@@ -34,6 +35,8 @@ struct Cli {
 enum Command {
     /// Try it: the proxy, two echo backends and a few manifests, in one process
     Demo(demo::DemoArgs),
+    /// What happens to one request and why, or what a change of manifests changes
+    Explain(Box<explain::ExplainArgs>),
     /// Check a folder of manifests, or those on standard input, without serving them
     Lint(lint::LintArgs),
     /// Serve a folder of manifests, and follow its changes
@@ -52,6 +55,7 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome = match cli.command {
         Command::Demo(args) => demo::demo(args),
+        Command::Explain(args) => explain::explain(*args),
         Command::Lint(args) => lint::lint(args),
         Command::Run(args) => run::run(args),
         Command::Top(args) => top::top(&args),

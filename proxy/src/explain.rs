@@ -27,6 +27,7 @@ use propylon_kit::{
 use propylon_model::{Delta, Resources};
 
 use crate::{
+    balance::locality::Here,
     config::{Config, Limits, Switch},
     edge::TrustedProxies,
     proxy::Addresses,
@@ -57,6 +58,9 @@ struct Settings {
     limits: Limits,
     trusted: TrustedProxies,
     via: bool,
+    here: Here,
+    /// Whether external names are looked up: only a running proxy does.
+    resolves: bool,
 }
 
 impl Explainer {
@@ -88,6 +92,8 @@ impl Explainer {
                 limits: config.limits,
                 trusted: TrustedProxies::new(config.trusted_proxies.iter().copied()),
                 via: config.via == Switch::On,
+                here: config.here.clone(),
+                resolves: false,
             },
         })
     }
@@ -103,6 +109,8 @@ impl Explainer {
                 limits: shared.config.limits,
                 trusted: shared.trusted.clone(),
                 via: shared.config.via == Switch::On,
+                here: shared.config.here.clone(),
+                resolves: true,
             },
         }
     }

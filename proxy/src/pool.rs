@@ -23,9 +23,10 @@ use propylon_model::{Algorithm, BackendProtocol, BackendTls, Pool};
 
 use self::view::View;
 pub(crate) use self::{
+    eligible::{eligible, warmth},
     endpoint::LocalEndpoint,
     group::Group,
-    pick::{Picked, Wanted},
+    pick::{Picked, Wanted, hash_key},
 };
 use crate::{
     balance::{locality::Here, outlier::Failure},

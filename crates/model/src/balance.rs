@@ -1,6 +1,6 @@
 //! How an endpoint of a pool is chosen, watched and protected: typed policies, each from an annotation of the same name.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 /// How an endpoint is chosen (`load-balancing`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -14,6 +14,18 @@ pub enum Algorithm {
     RoundRobin,
     /// Consistent hashing of [`HashOn`] (Eisenbud et al., "Maglev", NSDI 2016, section 3.4).
     Maglev,
+}
+
+impl Algorithm {
+    /// As the annotation spells it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ewma => "ewma",
+            Self::LeastRequest => "least-request",
+            Self::Maglev => "maglev",
+            Self::RoundRobin => "round-robin",
+        }
+    }
 }
 
 /// What [`Algorithm::Maglev`] hashes (`hash-on`); a request without it is hashed by the client's address.
@@ -32,6 +44,19 @@ pub enum HashOn {
     Uri,
 }
 
+/// As the annotation spells it.
+impl fmt::Display for HashOn {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ClientIp => formatter.write_str("client-ip"),
+            Self::Cookie(name) => write!(formatter, "cookie:{name}"),
+            Self::Header(name) => write!(formatter, "header:{name}"),
+            Self::Query(name) => write!(formatter, "query:{name}"),
+            Self::Uri => formatter.write_str("uri"),
+        }
+    }
+}
+
 /// Whether a client is sent to the same endpoint again (`affinity`, `sessionAffinity`).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Affinity {
@@ -42,6 +67,17 @@ pub enum Affinity {
     ClientIp(Duration),
     /// By a cookie that the proxy sets.
     Cookie(AffinityCookie),
+}
+
+impl Affinity {
+    /// As the annotation spells it.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::ClientIp(_) => "client-ip",
+            Self::Cookie(_) => "cookie",
+            Self::None => "none",
+        }
+    }
 }
 
 /// The affinity cookie (RFC 6265bis).
@@ -131,6 +167,18 @@ pub enum Probe {
     Http(Arc<str>),
     /// A TCP connection (and TLS, where the pool speaks it).
     Tcp,
+}
+
+/// As the annotation spells it.
+impl fmt::Display for Probe {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Grpc(service) if service.is_empty() => formatter.write_str("grpc"),
+            Self::Grpc(service) => write!(formatter, "grpc:{service}"),
+            Self::Http(path) => write!(formatter, "http:{path}"),
+            Self::Tcp => formatter.write_str("tcp"),
+        }
+    }
 }
 
 /// Bounds of what one endpoint is given, shared by the whole process.
@@ -242,6 +290,19 @@ impl RetryOn {
         status_503: false,
         status_504: false,
     };
+
+    /// The conditions that are on, as the annotation spells them.
+    pub fn names(self) -> impl Iterator<Item = &'static str> {
+        let conditions = [
+            ("connect-failure", self.connect_failure),
+            ("reset", self.reset),
+            ("429", self.status_429),
+            ("502", self.status_502),
+            ("503", self.status_503),
+            ("504", self.status_504),
+        ];
+        conditions.into_iter().filter(|(_, is_on)| *is_on).map(|(name, _)| name)
+    }
 
     /// Whether responses of this status are among them.
     pub const fn has_status(self, status: u16) -> bool {

@@ -17,6 +17,18 @@ pub enum BackendProtocol {
     Wss,
 }
 
+impl BackendProtocol {
+    /// For people: `http/1.1`, `h2c`, `https` (HTTP/2 or HTTP/1.1 by ALPN), `wss` (HTTP/1.1 inside TLS).
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::H2c => "h2c",
+            Self::Http1 => "http/1.1",
+            Self::Https => "https",
+            Self::Wss => "wss",
+        }
+    }
+}
+
 /// How the certificate of a TLS backend is verified; without a CA it is not, and a notice says so.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct BackendTls {

@@ -11,6 +11,7 @@ mod backends;
 mod balancing;
 mod client_address;
 mod commands;
+mod explain;
 mod external_name;
 mod folder;
 mod framing;

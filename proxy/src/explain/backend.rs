@@ -1,12 +1,12 @@
 //! The last stages: the Service, its endpoints with their chances, and the head that is written.
 
-use std::sync::atomic::Ordering::Relaxed;
+use std::{net::IpAddr, sync::atomic::Ordering::Relaxed};
 
-use http::Request;
+use http::{Request, request::Parts};
 use hyper::body::Incoming;
 use propylon_model::{
-    BackendProtocol,
-    balance::{Affinity, Algorithm, HashOn, PoolPolicy},
+    BackendProtocol, Pool,
+    balance::{Affinity, Algorithm, PoolPolicy},
 };
 use propylon_routing::Route;
 
@@ -18,11 +18,14 @@ use crate::{
     balance::{
         chances::{Candidate, chances},
         ewma::PeakEwma,
+        hash,
+        locality::Here,
         two_choices::Load,
     },
     edge::client_address::Scratch,
     endpoint_state::{CheckVerdict, EndpointList, LiveEndpoint, process_ms},
-    pool::PoolHandle,
+    pool::{PoolHandle, eligible, hash_key, warmth},
+    proxy::lock,
     reason::Reason,
     respond::ProxyError,
     spine::{Asked, Circumstances, ExtraFields, HeadParts, Normalised, body_length, request_head},
@@ -44,8 +47,18 @@ pub(super) fn tell(
         )));
     };
     let list = handle.endpoints.current.load();
-    let view = backend_view(handle, &list);
-    let ended = fault(handle, &view);
+    let at = Moment {
+        now_ms: process_ms(),
+        here: &story.explainer.settings.here,
+        client: request.forwarded.client,
+        parts: of.parts,
+    };
+    let mut view = backend_view(&at, handle, &list);
+    view.external_name = external_name(story, &handle.spec);
+    if view.external_name.is_some() && !story.explainer.settings.resolves {
+        story.note("the addresses of the external name are looked up by a running proxy, not here");
+    }
+    let ended = fault(story, handle, &view);
     story.told.backend = Some(view);
     let asked = Asked::of(of.parts, request, None);
     let (mut scratch, mut hops) = (Scratch::default(), itoa::Buffer::new());
@@ -84,8 +97,9 @@ pub(super) fn tell(
 }
 
 /// Why no endpoint can be asked, whichever it is.
-fn fault(handle: &PoolHandle, view: &BackendView) -> Option<ProxyError> {
-    if view.endpoints.is_empty() {
+fn fault(story: &Story<'_>, handle: &PoolHandle, view: &BackendView) -> Option<ProxyError> {
+    let is_unresolved = view.external_name.is_some() && !story.explainer.settings.resolves;
+    if view.endpoints.is_empty() && !is_unresolved {
         let detail = "the Service has no endpoint that can serve";
         return Some(ProxyError::new(Reason::NoReadyEndpoints, detail));
     }
@@ -95,75 +109,86 @@ fn fault(handle: &PoolHandle, view: &BackendView) -> Option<ProxyError> {
     })
 }
 
-fn backend_view(handle: &PoolHandle, list: &EndpointList) -> BackendView {
+/// The name that gives the endpoints of a pool.
+fn external_name(story: &Story<'_>, pool: &Pool) -> Option<String> {
+    let applier = lock(&story.explainer.applier);
+    let list = applier.resources().endpoints.get(&pool.endpoints)?;
+    list.external
+        .as_ref()
+        .map(|name| format!("{}:{}", name.host, name.port))
+}
+
+/// What a pick depends on, beside the endpoints.
+struct Moment<'a> {
+    now_ms: u64,
+    here: &'a Here,
+    client: IpAddr,
+    parts: &'a Parts,
+}
+
+fn backend_view(at: &Moment<'_>, handle: &PoolHandle, list: &EndpointList) -> BackendView {
     let spec = &handle.spec;
     let policy = &spec.policy;
-    let endpoints = endpoint_views(list, policy);
+    let endpoints = endpoint_views(at, list, policy);
     let sure = endpoints.iter().find(|endpoint| endpoint.chance >= 1.0);
     BackendView {
         service: spec.service.to_string(),
         port: spec.port,
-        protocol: match spec.protocol {
-            BackendProtocol::H2c => "h2c",
-            BackendProtocol::Http1 => "http/1.1",
-            BackendProtocol::Https => "https",
-            BackendProtocol::Wss => "wss",
-        }
-        .to_owned(),
-        load_balancing: match policy.algorithm {
-            Algorithm::Ewma => "ewma",
-            Algorithm::LeastRequest => "least-request",
-            Algorithm::Maglev => "maglev",
-            Algorithm::RoundRobin => "round-robin",
-        }
-        .to_owned(),
-        hash_on: (policy.algorithm == Algorithm::Maglev).then(|| hash_on(&policy.hash_on)),
-        affinity: match policy.affinity {
-            Affinity::ClientIp(_) => "client-ip",
-            Affinity::Cookie(_) => "cookie",
-            Affinity::None => "none",
-        }
-        .to_owned(),
+        protocol: spec.protocol.as_str().to_owned(),
+        load_balancing: policy.algorithm.as_str().to_owned(),
+        hash_on: (policy.algorithm == Algorithm::Maglev).then(|| policy.hash_on.to_string()),
+        affinity: policy.affinity.as_str().to_owned(),
+        external_name: None,
         pick: sure.map(|endpoint| endpoint.address.clone()),
         endpoints,
     }
 }
 
-fn hash_on(hash_on: &HashOn) -> String {
-    match hash_on {
-        HashOn::ClientIp => "client-ip".to_owned(),
-        HashOn::Cookie(name) => format!("cookie:{name}"),
-        HashOn::Header(name) => format!("header:{name}"),
-        HashOn::Query(name) => format!("query:{name}"),
-        HashOn::Uri => "uri".to_owned(),
-    }
-}
-
-fn endpoint_views(list: &EndpointList, policy: &PoolPolicy) -> Vec<EndpointView> {
-    let now_ms = process_ms();
-    let mut views: Vec<EndpointView> = list.endpoints.iter().map(|live| endpoint_view(live, now_ms)).collect();
-    // Where none is usable, all are used.
-    let all = views.iter().all(|view| view.health != "usable");
-    let used = |view: &EndpointView| all || view.health == "usable";
-    let candidates: Vec<Candidate> = views
+/// The endpoints with the chances that the picking code gives them.
+fn endpoint_views(at: &Moment<'_>, list: &EndpointList, policy: &PoolPolicy) -> Vec<EndpointView> {
+    let found = eligible(list, policy, at.here, at.now_ms);
+    let mut views: Vec<EndpointView> = list
+        .endpoints
         .iter()
-        .filter(|view| used(view))
-        .map(|view| candidate(view, now_ms))
+        .map(|live| endpoint_view(live, policy, at.now_ms))
         .collect();
-    let mut chances = chances(policy.algorithm, &candidates, now_ms * 1_000).into_iter();
-    for view in &mut views {
-        if used(view) {
-            view.chance = chances.next().unwrap_or(0.0);
+    if let Some(place) = bound_place(at, list, policy, &found.usable) {
+        if let Some(view) = views.get_mut(place) {
+            view.chance = 1.0;
+        }
+        return views;
+    }
+    let of = |place: &usize| {
+        list.endpoints
+            .get(*place)
+            .map(|live| candidate(live, policy, at.now_ms))
+    };
+    let candidates: Vec<Candidate> = found.candidates.iter().filter_map(of).collect();
+    let chances = chances(policy.algorithm, &candidates, at.now_ms * 1_000);
+    for (place, chance) in found.candidates.iter().zip(chances) {
+        if let Some(view) = views.get_mut(*place) {
+            view.chance = chance;
         }
     }
     views
 }
 
-fn endpoint_view(live: &LiveEndpoint, now_ms: u64) -> EndpointView {
+/// The endpoint that a hash decides, where one does.
+fn bound_place(at: &Moment<'_>, list: &EndpointList, policy: &PoolPolicy, usable: &[bool]) -> Option<usize> {
+    let key = match (&policy.affinity, policy.algorithm) {
+        (Affinity::ClientIp(_), _) => hash::client(at.client),
+        (_, Algorithm::Maglev) => hash_key(policy, at.client, Some(at.parts)),
+        _ => return None,
+    };
+    let may_use = |place: usize| usable.get(place).copied().unwrap_or(false);
+    list.table().find(key, list.endpoints.len(), may_use)
+}
+
+fn endpoint_view(live: &LiveEndpoint, policy: &PoolPolicy, now_ms: u64) -> EndpointView {
     let (spec, state) = (&live.spec, &live.state);
-    let health = if state.ejected_until_ms.load(Relaxed) > now_ms {
+    let health = if policy.outlier_ejection && state.ejected_until_ms.load(Relaxed) > now_ms {
         "ejected"
-    } else if state.check.load(Relaxed) == CheckVerdict::Unhealthy as u8 {
+    } else if policy.health_check.is_some() && state.verdict() == CheckVerdict::Unhealthy {
         "unhealthy"
     } else {
         "usable"
@@ -182,18 +207,21 @@ fn endpoint_view(live: &LiveEndpoint, now_ms: u64) -> EndpointView {
     }
 }
 
-fn candidate(view: &EndpointView, now_ms: u64) -> Candidate {
+/// What the workers published of an endpoint; each of them picks by its own counts.
+fn candidate(live: &LiveEndpoint, policy: &PoolPolicy, now_ms: u64) -> Candidate {
+    let (spec, state) = (&live.spec, &live.state);
     let mut latency = PeakEwma::NEW;
-    if let Some(latency_us) = view.latency_us {
-        latency.observe(latency_us, now_ms * 1_000);
+    match state.latency_us.load(Relaxed) {
+        0 => {}
+        latency_us => latency.observe(latency_us, now_ms * 1_000),
     }
     Candidate {
         load: Load {
-            active: view.active,
-            weight: view.weight,
+            active: state.shown_active.load(Relaxed),
+            weight: spec.weight.max(1),
         },
         latency,
-        warmth: 1.0,
+        warmth: warmth(state, policy, now_ms),
     }
 }
 

@@ -88,6 +88,14 @@ impl Query {
         Ok((name.to_owned(), value.trim().to_owned()))
     }
 
+    /// Whether it is a request that can be explained.
+    ///
+    /// # Errors
+    /// When the URL is none, or the URL or the method holds a control character.
+    pub fn check(&self) -> Result<(), QueryError> {
+        self.url().map(drop)
+    }
+
     /// The query of the admin server's `/explain`, percent-encoded.
     pub fn to_query_string(&self) -> String {
         let mut text = String::new();
@@ -125,7 +133,7 @@ impl Query {
                 other => return Err(QueryError::Parameter(decode(other))),
             }
         }
-        query.url().map(drop)?;
+        query.check()?;
         Ok(query)
     }
 

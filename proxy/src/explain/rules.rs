@@ -110,15 +110,6 @@ fn path_view(path: Option<&PathMatch>) -> (String, Option<String>) {
 }
 
 fn policy(policy: &RoutePolicy) -> PolicyView {
-    let on = policy.retry.on;
-    let conditions = [
-        ("connect-failure", on.connect_failure),
-        ("reset", on.reset),
-        ("429", on.status_429),
-        ("502", on.status_502),
-        ("503", on.status_503),
-        ("504", on.status_504),
-    ];
     PolicyView {
         connect_timeout_ms: millis(policy.connect_timeout),
         response_timeout_ms: millis(policy.response_timeout),
@@ -126,10 +117,6 @@ fn policy(policy: &RoutePolicy) -> PolicyView {
         request_timeout_ms: policy.request_timeout.map(millis),
         tunnel_idle_timeout_ms: millis(policy.tunnel_idle_timeout),
         retries: policy.retry.attempts,
-        retry_on: conditions
-            .into_iter()
-            .filter(|(_, is_on)| *is_on)
-            .map(|(name, _)| name.to_owned())
-            .collect(),
+        retry_on: policy.retry.on.names().map(str::to_owned).collect(),
     }
 }

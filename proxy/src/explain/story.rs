@@ -17,9 +17,9 @@ use crate::{
     proxy::lock,
     respond::ProxyError,
     spine::{self, Circumstances, Normalised, normalise},
+    stats::refusal_text,
     tables::{Tables, Target},
     tls::{Alpn, CertIdentity, FoundBy, TlsInfo},
-    stats::refusal_text,
 };
 
 /// Tells what happens to a request.
@@ -51,7 +51,9 @@ pub(super) struct Ended(Box<ResultView>);
 pub(super) fn answered(error: &ProxyError) -> Ended {
     let why = match error.detail {
         "" => error.reason.doc().trim().to_owned(),
-        detail => format!("{} ({detail})", error.reason.doc().trim()),
+        // A word is the name of a fault, and says too little alone.
+        word if !word.contains(' ') => format!("{} ({word})", error.reason.doc().trim()),
+        sentence => sentence.to_owned(),
     };
     Ended(Box::new(ResultView {
         action: "answer".to_owned(),

@@ -222,6 +222,8 @@ pub struct BackendView {
     pub hash_on: Option<String>,
     /// `none`, `cookie` or `client-ip`.
     pub affinity: String,
+    /// The name whose addresses are the endpoints, `HOST:PORT`; of a Service of type `ExternalName`.
+    pub external_name: Option<String>,
     /// The endpoints.
     pub endpoints: Vec<EndpointView>,
     /// The address that is sure to be picked, where it is.

@@ -118,7 +118,9 @@ impl<'a> Choice<'a> {
             Algorithm::LeastRequest => self.by_requests(usable),
             Algorithm::Ewma => self.by_latency(usable),
             Algorithm::RoundRobin => self.in_turn(usable),
-            Algorithm::Maglev => return self.by_hash(self.key(), usable),
+            Algorithm::Maglev => {
+                return self.by_hash(hash_key(self.policy, self.wanted.client, self.wanted.head), usable);
+            }
         };
         found.or_else(|| self.elsewhere(usable))
     }
@@ -216,29 +218,6 @@ impl<'a> Choice<'a> {
         all.get(power_of_two(all.len(), self.worker.random_u64(), load, may_use)?)
     }
 
-    /// What Maglev hashes; the client's address where the request does not have what the policy names.
-    fn key(&self) -> u64 {
-        let client = || hash::client(self.wanted.client);
-        let Some(head) = self.wanted.head else {
-            return client();
-        };
-        let value: Option<&[u8]> = match &self.policy.hash_on {
-            HashOn::ClientIp => None,
-            HashOn::Cookie(name) => {
-                let fields = head.headers.get_all(header::COOKIE);
-                hash::cookie(fields.iter().map(http::HeaderValue::as_bytes), name)
-            }
-            HashOn::Header(name) => head.headers.get(&**name).map(http::HeaderValue::as_bytes),
-            HashOn::Query(name) => head
-                .uri
-                .query()
-                .and_then(|query| hash::query(query, name))
-                .map(str::as_bytes),
-            HashOn::Uri => head.uri.path_and_query().map(|target| target.as_str().as_bytes()),
-        };
-        value.map_or_else(client, |value| hash::bytes(value, 0))
-    }
-
     fn candidate(&self, index: usize) -> Option<&'a Rc<LocalEndpoint>> {
         self.view.candidates.get(index)
     }
@@ -262,4 +241,23 @@ fn scaled(weight: u16, warmth: f32) -> u32 {
     )]
     let scaled = (f32::from(weight) * 1_000.0 * warmth) as u32;
     scaled.max(1)
+}
+
+/// What Maglev hashes; the client's address where the request does not have what the policy names.
+pub(crate) fn hash_key(policy: &PoolPolicy, client: IpAddr, head: Option<&Parts>) -> u64 {
+    let value: Option<&[u8]> = head.and_then(|head| match &policy.hash_on {
+        HashOn::ClientIp => None,
+        HashOn::Cookie(name) => {
+            let fields = head.headers.get_all(header::COOKIE);
+            hash::cookie(fields.iter().map(http::HeaderValue::as_bytes), name)
+        }
+        HashOn::Header(name) => head.headers.get(&**name).map(http::HeaderValue::as_bytes),
+        HashOn::Query(name) => head
+            .uri
+            .query()
+            .and_then(|query| hash::query(query, name))
+            .map(str::as_bytes),
+        HashOn::Uri => head.uri.path_and_query().map(|target| target.as_str().as_bytes()),
+    });
+    value.map_or_else(|| hash::client(client), |value| hash::bytes(value, 0))
 }

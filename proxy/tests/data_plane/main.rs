@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod common;
 #[cfg(test)]
+mod explain;
+#[cfg(test)]
 mod external_name;
 #[cfg(test)]
 mod health_checks;
