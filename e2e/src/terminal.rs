@@ -73,18 +73,18 @@ impl Terminal {
         String::from_utf8_lossy(&shown).into_owned()
     }
 
-    /// Waits until the terminal was written this text.
+    /// What a reader sees now: programs write only what changed, wherever it stands.
+    pub fn screen(&self) -> String {
+        screen_of(&self.shown())
+    }
+
+    /// Waits until a line of the screen contains this text.
     ///
     /// # Panics
     /// When it does not come.
-    pub fn until_shown(&self, text: &str) {
-        let found = wait::until(PATIENCE, || self.shown().contains(text));
-        assert!(found.is_some(), "no {text:?} in {:?}", self.shown());
-    }
-
-    /// Forgets what was shown so far.
-    pub fn forget(&self) {
-        self.shown.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    pub fn until_seen(&self, text: &str) {
+        let found = wait::until(PATIENCE, || self.screen().contains(text));
+        assert!(found.is_some(), "no {text:?} on the screen:\n{}", self.screen());
     }
 
     /// Sends a signal.
@@ -116,6 +116,43 @@ impl Drop for Terminal {
     }
 }
 
+/// The screen after these bytes: text where the cursor was put (ECMA-48 CUP); everything else changes no text.
+fn screen_of(written: &str) -> String {
+    let mut rows = vec![vec![' '; COLUMNS]; ROWS];
+    let (mut row, mut column) = (0, 0);
+    let mut rest = written.chars();
+    while let Some(character) = rest.next() {
+        match character {
+            '\u{1b}' => {
+                let mut sequence = String::new();
+                // The bracket of the introducer, then parameters up to the letter that ends them.
+                rest.next();
+                for part in rest.by_ref() {
+                    sequence.push(part);
+                    if part.is_ascii_alphabetic() {
+                        break;
+                    }
+                }
+                if let Some(position) = sequence.strip_suffix('H') {
+                    let mut numbers = position.split(';').map(|number| number.parse::<usize>().unwrap_or(1));
+                    row = numbers.next().unwrap_or(1).saturating_sub(1);
+                    column = numbers.next().unwrap_or(1).saturating_sub(1);
+                }
+            }
+            '\n' => row += 1,
+            '\r' => column = 0,
+            _ => {
+                if let Some(cell) = rows.get_mut(row).and_then(|cells| cells.get_mut(column)) {
+                    *cell = character;
+                }
+                column += 1;
+            }
+        }
+    }
+    let lines = rows.iter().map(|cells| cells.iter().collect::<String>().trim_end().to_owned());
+    lines.collect::<Vec<_>>().join("\n")
+}
+
 /// The two sides of a new terminal.
 fn open() -> io::Result<(File, File)> {
     let keyboard = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
@@ -134,4 +171,18 @@ fn open() -> io::Result<(File, File)> {
         },
     )?;
     Ok((keyboard.into(), screen))
+}
+
+const ROWS: usize = 30;
+const COLUMNS: usize = 120;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_screen_is_what_was_written_last_where_it_was_written() {
+        let screen = screen_of("\u{1b}[?1049h\u{1b}[2;3Habc\u{1b}[1m\u{1b}[2;4HX\u{1b}[1;1Htop\r\nz");
+        assert_eq!(screen.lines().take(2).collect::<Vec<_>>(), ["top", "z aXc"]);
+    }
 }

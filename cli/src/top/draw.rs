@@ -46,7 +46,7 @@ fn summary(state: &State) -> Vec<Line<'static>> {
         stats.generation
     )));
     if let Some(trouble) = &state.trouble {
-        let trouble = format!("{}; trying again, the figures are old", plain(trouble));
+        let trouble = format!("trying again, the figures are old: {}", plain(trouble));
         return vec![Line::from(first), Line::styled(trouble, bad())];
     }
     let window = &state.window;
