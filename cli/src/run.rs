@@ -5,7 +5,7 @@ mod flags;
 mod objects;
 
 use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
@@ -15,7 +15,7 @@ use clap::{Args, ValueEnum};
 use propylon_kit::telemetry;
 use propylon_model::Report;
 use propylon_proxy::{
-    Addresses, StartError,
+    Addresses,
     config::{Config, DataPlaneArgs},
 };
 use propylon_translate::{Key, Options, ServiceMap};
@@ -146,11 +146,13 @@ pub(crate) fn serve(
 ) -> Result<ExitCode, Failure> {
     // It fails only where a log is installed already.
     drop(telemetry::init(LOG_FILTER));
-    let grace = config.drain_accept_grace;
+    let spans = signals::Spans {
+        grace: config.drain_accept_grace,
+        linger: config.takeover_linger,
+    };
     // Before the first thread, so that a signal during the start is not lost.
     let signals = signals::Signals::listen()?;
     let watch = Watch::start(folder);
-    refuse_taken_ports(&config)?;
     let mut taken = configured(&config);
     let proxy = Arc::new(propylon_proxy::start(config)?);
     for (scheme, address) in addresses(proxy.addresses()) {
@@ -159,10 +161,11 @@ pub(crate) fn serve(
     taken.extend(addresses(proxy.addresses()).into_iter().map(|(_, address)| address));
     let mut control = Control::new(watch, Compiler::new(compile.into_options(taken)), Arc::clone(&proxy));
     control.apply();
+    proxy.take_over()?;
     printer::line(&format!("serving {}", root.display()));
     announce(proxy.addresses());
     let control = control.spawn()?;
-    Ok(signals.serve(proxy, control, grace))
+    Ok(signals.serve(proxy, control, spans))
 }
 
 /// Compiles once and prints the reports.
@@ -192,20 +195,6 @@ pub(crate) fn raise_file_limit() -> u64 {
         Ok(()) => limit.maximum.unwrap_or(UNLIMITED_FILES),
         Err(_) => limit.current.unwrap_or(UNLIMITED_FILES),
     }
-}
-
-/// Refuses an address on which somebody else listens. The workers share their ports with each other (`SO_REUSEPORT`),
-/// and the kernel would let another process of the same user share them too, and take every second connection.
-fn refuse_taken_ports(config: &Config) -> Result<(), StartError> {
-    let listeners = [("http", &config.http), ("https", &config.https)];
-    for (flag, address) in listeners
-        .into_iter()
-        .flat_map(|(flag, list)| list.iter().map(move |address| (flag, *address)))
-    {
-        // Without SO_REUSEPORT, and closed again at once: no connection can arrive in between that would not be refused.
-        TcpListener::bind(address).map_err(|source| StartError::Bind { flag, address, source })?;
-    }
-    Ok(())
 }
 
 /// Where the proxy is told to listen; ports that the system chooses are known once they are bound.

@@ -19,6 +19,15 @@ pub(crate) struct Signals {
     terminate: Signal,
 }
 
+/// How long the end may be put off.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Spans {
+    /// Accepting after SIGTERM.
+    pub(crate) grace: Duration,
+    /// Waiting for a signal after another process has taken over and nothing is left to do.
+    pub(crate) linger: Duration,
+}
+
 impl Signals {
     /// Begins to catch.
     ///
@@ -44,9 +53,10 @@ impl Signals {
 
     /// Blocks until the proxy has ended, or is to be ended at once.
     ///
-    /// From the first signal on the folder is no longer followed. `grace` is how long new connections are accepted
-    /// after SIGTERM; on SIGINT it is zero, because somebody waits at the terminal.
-    pub(crate) fn serve(mut self, proxy: Arc<ProxyHandle>, control: Running, grace: Duration) -> ExitCode {
+    /// The folder is followed to the end: requests in flight may still need an endpoint. `grace` is how long new
+    /// connections are accepted after SIGTERM; on SIGINT it is zero, because somebody waits at the terminal. Where another
+    /// process takes over, the proxy drains by itself; the first signal then ends the wait of `linger`, no request.
+    pub(crate) fn serve(mut self, proxy: Arc<ProxyHandle>, control: Running, spans: Spans) -> ExitCode {
         let Self {
             runtime,
             hangup,
@@ -58,20 +68,39 @@ impl Signals {
             let grace = loop {
                 tokio::select! {
                     _ = hangup.recv() => proxy.reopen_access_log(),
-                    _ = interrupt.recv() => break Duration::ZERO,
-                    _ = terminate.recv() => break grace,
+                    _ = interrupt.recv() => break Some(Duration::ZERO),
+                    _ = terminate.recv() => break Some(spans.grace),
+                    () = proxy.taken_over() => break None,
                 }
             };
-            proxy.drain(grace);
-            let mut ended = join(proxy, control);
+            // Whoever manages the process may send its one signal although it drains already.
+            let mut told = grace.is_some();
+            if let Some(grace) = grace {
+                proxy.drain(grace);
+            }
+            let mut ended = join(Arc::clone(&proxy), control);
             loop {
                 tokio::select! {
-                    _ = hangup.recv() => {}
-                    _ = interrupt.recv() => break ExitCode::FAILURE,
-                    _ = terminate.recv() => break ExitCode::FAILURE,
-                    _ = &mut ended => break ExitCode::SUCCESS,
+                    _ = hangup.recv() => {
+                        proxy.reopen_access_log();
+                        continue;
+                    }
+                    _ = interrupt.recv() => {}
+                    _ = terminate.recv() => {}
+                    _ = &mut ended => break,
+                }
+                if std::mem::replace(&mut told, true) {
+                    return ExitCode::FAILURE;
                 }
             }
+            if !told {
+                tokio::select! {
+                    _ = interrupt.recv() => {}
+                    _ = terminate.recv() => {}
+                    () = tokio::time::sleep(spans.linger) => {}
+                }
+            }
+            ExitCode::SUCCESS
         })
     }
 }
@@ -80,13 +109,8 @@ impl Signals {
 fn join(proxy: Arc<ProxyHandle>, control: Running) -> oneshot::Receiver<()> {
     let (tell, ended) = oneshot::channel();
     thread::spawn(move || {
+        proxy.join();
         control.stop();
-        // The control thread held the only other handle.
-        if let Some(proxy) = Arc::into_inner(proxy) {
-            proxy.join();
-        } else {
-            tracing::error!("the proxy is held elsewhere; not waiting for it");
-        }
         if tell.send(()).is_err() {
             tracing::trace!("a second signal ended the process meanwhile");
         }

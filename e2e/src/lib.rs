@@ -14,6 +14,7 @@
 pub mod frames;
 pub mod gate;
 pub mod http2;
+pub mod load;
 pub mod manifests;
 pub mod ports;
 pub mod programs;

@@ -125,6 +125,13 @@ pub struct DataPlaneArgs {
     /// Client connections from one address (default: no limit)
     #[arg(long, value_name = "N", env = "PROPYLON_MAX_CONNECTIONS_PER_CLIENT")]
     pub max_connections_per_client: Option<NonZeroUsize>,
+    /// Unix socket over which the next process takes the listening sockets (default: off)
+    #[arg(long, value_name = "SOCKET", env = "PROPYLON_TAKEOVER")]
+    pub takeover: Option<PathBuf>,
+    /// After another process has taken over, how long a process that has nothing left to do waits for SIGTERM before it
+    /// ends: for pods, where the end of a container starts it again
+    #[arg(long, value_name = "DURATION", env = "PROPYLON_TAKEOVER_LINGER", default_value = "0s", value_parser = parse_grace)]
+    pub takeover_linger: Duration,
     /// After SIGTERM, how long new connections are still accepted (SIGINT: not at all)
     #[arg(long, value_name = "DURATION", env = "PROPYLON_DRAIN_ACCEPT_GRACE", default_value = "10s", value_parser = parse_grace)]
     pub drain_accept_grace: Duration,
@@ -227,6 +234,10 @@ pub struct Config {
     pub limits: Limits,
     /// Deadlines.
     pub deadlines: Deadlines,
+    /// Unix socket over which the next process takes over.
+    pub takeover: Option<PathBuf>,
+    /// Waiting for SIGTERM after another process has taken over, beyond the drain.
+    pub takeover_linger: Duration,
     /// Accepting after SIGTERM.
     pub drain_accept_grace: Duration,
     /// Finishing after the grace.
@@ -313,6 +324,8 @@ impl DataPlaneArgs {
                 idle_ms: millis(self.idle_timeout),
                 write_stall_ms: millis(self.write_stall_timeout),
             },
+            takeover: self.takeover,
+            takeover_linger: self.takeover_linger,
             drain_accept_grace: self.drain_accept_grace,
             drain_timeout: self.drain_timeout,
         })

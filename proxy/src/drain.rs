@@ -10,6 +10,9 @@ use crate::{
 };
 
 /// Walks through the stages; workers follow within one sweep and end by themselves when they have nothing left.
+///
+/// Where another process has taken over, the door is closed already, and `accept_grace` is the time in which kept
+/// connections are asked with their next response to go to that process, before idle ones are closed.
 pub(crate) async fn drain(shared: &Shared, accept_grace: Duration) {
     enter(shared, Stage::Announced);
     tracing::info!(grace = ?accept_grace, "draining: readiness fails, new connections are still served");

@@ -36,6 +36,7 @@ mod rule_stats;
 mod sockets;
 mod spine;
 mod tables;
+mod takeover;
 mod tunnel;
 mod views;
 mod watch;
@@ -53,3 +54,4 @@ pub mod upstream;
 
 pub use proxy::{Addresses, ProxyHandle, StartError, start};
 pub use tables::{Applied, L4Listener};
+pub use takeover::TakeoverError;

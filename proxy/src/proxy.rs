@@ -1,5 +1,7 @@
 //! Starting, feeding and stopping a proxy.
 
+mod succession;
+
 use std::{
     io,
     net::SocketAddr,
@@ -32,7 +34,7 @@ use crate::{
     admission::PerClient,
     background,
     config::{Config, LogFormat, LogTarget},
-    control,
+    control::{self, Command},
     edge::{Scheme, TrustedProxies},
     explain::Explainer,
     listener::{Bound, accept_loop},
@@ -43,6 +45,7 @@ use crate::{
     sockets::{Door, Sockets},
     spine::RETRY_REASONS,
     tables::{Applied, Applier, L4Listener},
+    takeover::{Mark, Predecessor, TakeoverError},
     tls::{ContextError, TlsAcceptor, TlsContext},
     views,
     worker::{SWEEP, Shared, Stage, Worker},
@@ -82,6 +85,14 @@ pub enum StartError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// The socket of `--takeover` cannot be used, or the process there does not hand over.
+    #[error("--takeover {path}: {source}")]
+    Takeover {
+        /// The path.
+        path: PathBuf,
+        /// Why.
+        source: TakeoverError,
+    },
     /// A thread or runtime cannot be made.
     #[error("cannot start a thread: {0}")]
     Thread(#[source] io::Error),
@@ -96,11 +107,16 @@ pub struct ProxyHandle {
     overview: Arc<Overview>,
     registry: Arc<Registry>,
     probe: Arc<Probe>,
-    log: AccessLog,
+    log: Mutex<Option<AccessLog>>,
+    shared: Arc<Shared>,
+    commands: mpsc::Sender<Command>,
+    workers: Mutex<Vec<JoinHandle<()>>>,
     problems: Arc<Problems>,
-    drain: mpsc::Sender<Duration>,
-    workers: Vec<JoinHandle<()>>,
     addresses: Addresses,
+    /// The process that waits for this one to be ready.
+    predecessor: Mutex<Option<Predecessor>>,
+    /// The file at which the next process asks.
+    mark: Mutex<Option<Mark>>,
 }
 
 /// The addresses that a proxy listens on, with the ports that were chosen for port 0.
@@ -114,7 +130,8 @@ pub struct Addresses {
     pub admin: Option<SocketAddr>,
 }
 
-/// Starts a proxy with empty tables: it answers 404 until the first [`ProxyHandle::apply`], and is not ready before.
+/// Starts a proxy with empty tables: it answers 404 until the first [`ProxyHandle::apply`], and is not ready before. Where
+/// it takes over from a running process, it accepts nothing before [`ProxyHandle::take_over`].
 ///
 /// # Errors
 /// When an address is in use, the log cannot be opened or a thread cannot be made.
@@ -127,7 +144,8 @@ pub fn start(config: Config) -> Result<ProxyHandle, StartError> {
     let now_unix_s = i64::try_from(clock::unix_now().as_secs()).unwrap_or(i64::MAX);
     let context = TlsContext::new(now_unix_s).map_err(StartError::SelfSigned)?;
     let mut applier = Applier::new(Arc::clone(&registry), context, config.workers);
-    let sockets = Arc::new(Sockets::default());
+    let (sockets, predecessor) = succession::inherit(&config)?;
+    let sockets = Arc::new(sockets);
     let (mut addresses, per_worker) = bind_all(&config, &sockets)?;
     applier.start_l4(Arc::clone(&sockets), own_addresses(&config, &addresses));
     let log = open_log(&config)?;
@@ -137,7 +155,12 @@ pub fn start(config: Config) -> Result<ProxyHandle, StartError> {
         http: registry.listener("http"),
         https: registry.listener("https"),
     };
-    let shared = Arc::new(new_shared(config, &applier, &addresses, (listeners, sockets)));
+    let door = if predecessor.is_some() {
+        Door::Waiting
+    } else {
+        Door::Open
+    };
+    let shared = Arc::new(new_shared(config, &applier, &addresses, (listeners, sockets, door)));
     let mut workers = Vec::new();
     for (index, bound) in per_worker.into_iter().enumerate() {
         workers.push(
@@ -155,17 +178,18 @@ pub fn start(config: Config) -> Result<ProxyHandle, StartError> {
     let dns_servers = shared.config.dns_servers.clone();
     background::spawn(applier.duties(), Arc::clone(&problems), dns_servers).map_err(StartError::Thread)?;
     let applier = Arc::new(Mutex::new(applier));
-    let (drain, commands) = mpsc::channel(4);
+    let (sender, commands) = mpsc::channel(4);
     views::register(&applier, &registry);
     let explainer = Explainer::live(Arc::clone(&applier), &shared, &addresses);
     let overview = Arc::new(Overview::new(&applier));
     let parts = control::Parts {
-        shared,
+        shared: Arc::clone(&shared),
         explainer: Arc::new(explainer),
         applier: Arc::clone(&applier),
         overview: Arc::clone(&overview),
         registry: Arc::clone(&registry),
         probe: Arc::clone(&probe),
+        commands: sender.clone(),
     };
     addresses.admin = control::spawn(parts, commands)?;
     probe.set_listeners_bound();
@@ -174,11 +198,14 @@ pub fn start(config: Config) -> Result<ProxyHandle, StartError> {
         overview,
         registry,
         probe,
-        log,
+        log: Mutex::new(Some(log)),
+        shared,
+        commands: sender,
+        workers: Mutex::new(workers),
         problems,
-        drain,
-        workers,
         addresses,
+        predecessor: Mutex::new(predecessor),
+        mark: Mutex::default(),
     })
 }
 
@@ -240,25 +267,34 @@ impl ProxyHandle {
     /// Begins to stop: readiness fails at once, new connections are served for `accept_grace`, requests in flight finish
     /// within `--drain-timeout`. A second call changes nothing.
     pub fn drain(&self, accept_grace: Duration) {
-        if self.drain.try_send(accept_grace).is_err() {
+        if self.commands.try_send(Command::Drain(accept_grace)).is_err() {
             tracing::debug!("already draining");
         }
     }
 
     /// Opens the access log anew, after it was renamed.
     pub fn reopen_access_log(&self) {
-        self.log.reopen();
+        if let Some(log) = &*self.log.lock().unwrap_or_else(PoisonError::into_inner) {
+            log.reopen();
+        }
     }
 
-    /// Waits until every worker has ended, and writes what the log still holds.
-    pub fn join(self) {
-        for worker in self.workers {
+    /// Waits until every worker has ended, and writes what the log still holds. Changes can be applied meanwhile.
+    pub fn join(&self) {
+        let workers = std::mem::take(&mut *self.workers.lock().unwrap_or_else(PoisonError::into_inner));
+        for worker in workers {
             if worker.join().is_err() {
                 tracing::error!("a worker ended in a panic");
             }
         }
-        if let Err(error) = self.log.shutdown(Duration::from_secs(5)) {
+        let log = self.log.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(log) = log
+            && let Err(error) = log.shutdown(Duration::from_secs(5))
+        {
             tracing::warn!(%error, "access log");
+        }
+        if let Some(mark) = self.mark.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            mark.remove();
         }
     }
 }
@@ -267,7 +303,7 @@ fn new_shared(
     config: Config,
     applier: &Applier,
     addresses: &Addresses,
-    (listeners, sockets): (Listeners, Arc<Sockets>),
+    (listeners, sockets, door): (Listeners, Arc<Sockets>, Door),
 ) -> Shared {
     let live = applier.live();
     let https_port = config
@@ -280,8 +316,10 @@ fn new_shared(
         listeners,
         trusted: TrustedProxies::new(config.trusted_proxies.iter().copied()),
         stage: AtomicU8::new(Stage::Running as u8),
-        door: watch::Sender::new(Door::Open),
+        door: watch::Sender::new(door),
         sockets,
+        handed_over: watch::Sender::new(false),
+        workers_listening: watch::Sender::new(0),
         connections: AtomicUsize::new(0),
         per_client: config.limits.max_connections_per_client.map(PerClient::new),
         https_public_port: AtomicU16::new(https_port),
@@ -376,8 +414,12 @@ fn spawn_worker(
 }
 
 async fn run_worker(worker: Rc<Worker>, heartbeat: Heartbeat, bound: Vec<Bound>) {
+    let listeners = bound.len();
     let accepting: Vec<Task<()>> = bound.into_iter().filter_map(|bound| listen(&worker, bound)).collect();
     drop(spawn_local(crate::l4::follow(Rc::clone(&worker))));
+    if accepting.len() == listeners {
+        worker.shared.workers_listening.send_modify(|count| *count += 1);
+    }
     let mut ticks = interval(SWEEP);
     let (mut closing, mut aborting) = (0_u32, 0_u32);
     loop {
@@ -386,7 +428,7 @@ async fn run_worker(worker: Rc<Worker>, heartbeat: Heartbeat, bound: Vec<Bound>)
         heartbeat.beat();
         let stage = worker.shared.stage();
         let is_closed = worker.shared.is_door_closed() && accepting.iter().all(Task::is_finished);
-        closing += u32::from(is_closed);
+        closing += u32::from(is_closed && stage >= Stage::Closing);
         aborting += u32::from(stage == Stage::Aborting);
         let silent = worker.shared.connections.load(Ordering::Relaxed);
         // What has not got as far as a request by then is not waited for.

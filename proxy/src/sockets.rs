@@ -14,14 +14,6 @@
 //! 3. Where its address goes, it calls [`Sockets::release`], and the workers drop their sockets; where the door closes,
 //!    they drop them without emptying the queue if [`Sockets::is_handed_over`], else after it is empty.
 
-#![cfg_attr(
-    not(test),
-    expect(
-        dead_code,
-        reason = "the hand-over and the L4 listeners, which come next, use the rest"
-    )
-)]
-
 use std::{
     collections::HashSet,
     io,

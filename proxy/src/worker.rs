@@ -42,6 +42,10 @@ pub(crate) struct Shared {
     /// Whether listeners take new work.
     pub(crate) door: watch::Sender<Door>,
     pub(crate) sockets: Arc<Sockets>,
+    /// Whether another process has the listening sockets now.
+    pub(crate) handed_over: watch::Sender<bool>,
+    /// Workers whose listeners are registered.
+    pub(crate) workers_listening: watch::Sender<usize>,
     pub(crate) connections: AtomicUsize,
     pub(crate) per_client: Option<crate::admission::PerClient>,
     /// Port in redirects to HTTPS.
@@ -75,6 +79,26 @@ impl Shared {
     /// Whether listeners take new work.
     pub(crate) fn is_door_open(&self) -> bool {
         *self.door.borrow() == Door::Open
+    }
+
+    /// Whether another process has taken over.
+    pub(crate) fn is_handed_over(&self) -> bool {
+        *self.handed_over.borrow()
+    }
+
+    /// Waits until another process has taken over.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: nothing is held.
+    pub(crate) async fn until_handed_over(&self) {
+        if self.handed_over.subscribe().wait_for(|done| *done).await.is_err() {
+            tracing::debug!("nobody can take over any more");
+        }
+    }
+
+    /// Whether another process still serves from the same queues.
+    pub(crate) fn is_door_waiting(&self) -> bool {
+        *self.door.borrow() == Door::Waiting
     }
 
     /// Whether listeners are to end.

@@ -26,7 +26,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
-    sync::Semaphore,
+    sync::{Semaphore, watch},
     task::JoinSet,
 };
 
@@ -43,6 +43,8 @@ const CONNECTION_LIFETIME: Duration = Duration::from_mins(5);
 const BUFFER_BYTES: usize = 16 * 1024;
 /// Connections served at a time, over all addresses; further ones wait.
 const MAX_CONNECTIONS: usize = 64;
+/// How long connections may go on after the server is to stop.
+const FAREWELL: Duration = Duration::from_secs(1);
 /// The pause after an accept that failed (no descriptors left).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -123,6 +125,51 @@ impl AdminServer {
         })
     }
 
+    /// Takes listeners that are bound already, and nonblocking.
+    ///
+    /// # Errors
+    ///
+    /// When one cannot be registered with the runtime. Not retryable.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a runtime.
+    pub fn of_listeners(listeners: Vec<std::net::TcpListener>, routes: Routes) -> io::Result<Self> {
+        let listeners = listeners.into_iter().map(TcpListener::from_std);
+        let listeners: io::Result<Vec<TcpListener>> = listeners.collect();
+        Ok(Self {
+            listeners: listeners?.into_iter().map(Listening::Tcp).collect(),
+            routes: Arc::new(routes),
+        })
+    }
+
+    /// Accepts on a Unix socket too, and takes its path from whoever answers there, atomically.
+    ///
+    /// # Errors
+    ///
+    /// [`AdminError::Socket`] when the folder is not writable.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a runtime.
+    pub fn replace_socket(&mut self, path: &Path) -> Result<(), AdminError> {
+        let failed = |source| AdminError::Socket {
+            path: path.to_owned(),
+            source,
+        };
+        let mut beside = path.as_os_str().to_owned();
+        beside.push(".new");
+        if let Err(error) = fs::remove_file(&beside)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            return Err(failed(error));
+        }
+        let listener = UnixListener::bind(&beside).map_err(failed)?;
+        fs::rename(&beside, path).map_err(failed)?;
+        self.listeners.push(Listening::Unix(listener));
+        Ok(())
+    }
+
     /// Accepts on a Unix socket too. A socket that a process left behind is replaced; one that is answered is not.
     ///
     /// # Errors
@@ -158,31 +205,43 @@ impl AdminServer {
             .collect()
     }
 
-    /// Serves until `stop` is ready, then closes every connection.
+    /// Serves until `stop` is ready, then closes the listeners, and every connection after at most a second.
     ///
     /// # Cancel safety
     ///
     /// Cancelled, it closes every connection.
     pub async fn serve(self, stop: impl Future<Output = ()>) {
         let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let (stopping, stopped) = watch::channel(());
         let mut accepting = JoinSet::new();
         for listener in self.listeners {
-            accepting.spawn(accept(listener, Arc::clone(&self.routes), Arc::clone(&permits)));
+            let (routes, permits) = (Arc::clone(&self.routes), Arc::clone(&permits));
+            accepting.spawn(accept(listener, routes, permits, stopped.clone()));
         }
-        // Dropping the set aborts the tasks, and with each accept task its connections.
         stop.await;
+        drop(stopping);
+        let finished = async { while accepting.join_next().await.is_some() {} };
+        // Dropping the set aborts the tasks, and with each accept task its connections.
+        drop(tokio::time::timeout(FAREWELL, finished).await);
     }
 }
 
-async fn accept(listener: Listening, routes: Arc<Routes>, permits: Arc<Semaphore>) {
+async fn accept(listener: Listening, routes: Arc<Routes>, permits: Arc<Semaphore>, mut stopped: watch::Receiver<()>) {
     let mut connections = JoinSet::new();
     loop {
-        let Ok(permit) = Arc::clone(&permits).acquire_owned().await else {
-            return;
+        // All three are cancel safe: a place is given back, a connection stays in the queue.
+        let permit = tokio::select! {
+            permit = Arc::clone(&permits).acquire_owned() => permit,
+            _ = stopped.changed() => break,
         };
+        let Ok(permit) = permit else { return };
         // Forget those that ended.
         while connections.try_join_next().is_some() {}
-        match listener.accept().await {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = stopped.changed() => break,
+        };
+        match accepted {
             Ok(accepted) => {
                 let routes = Arc::clone(&routes);
                 connections.spawn(async move {
@@ -203,6 +262,8 @@ async fn accept(listener: Listening, routes: Arc<Routes>, permits: Arc<Semaphore
             }
         }
     }
+    drop(listener);
+    while connections.join_next().await.is_some() {}
 }
 
 async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin, routes: Arc<Routes>) {

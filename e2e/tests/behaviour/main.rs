@@ -24,6 +24,7 @@ mod protocols;
 mod reliability;
 mod shutdown;
 mod streaming;
+mod takeover;
 mod tls;
 mod upgrades;
 mod watching;

@@ -1,0 +1,224 @@
+//! A steady load of new and kept connections that counts everything that goes wrong.
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    thread,
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    task::JoinSet,
+    time::{Instant, MissedTickBehavior, interval_at},
+};
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    /// Where.
+    pub address: SocketAddr,
+    /// Requests a second, each on a connection of its own.
+    pub new: u32,
+    /// Requests a second on kept connections.
+    pub kept: u32,
+}
+
+/// Connections of each kind at a time.
+const CONNECTIONS: u32 = 50;
+/// An answer that takes longer is a failure.
+const TOO_LATE: Duration = Duration::from_secs(10);
+/// Most failures that are described.
+const DESCRIBED: usize = 20;
+
+/// A load that runs until it is stopped.
+pub struct Load {
+    tally: Arc<Tally>,
+    began: Instant,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+/// What happened.
+#[derive(Clone, Debug, Default)]
+pub struct Outcome {
+    /// Answers with status 200 on connections made for them.
+    pub new: u64,
+    /// The same on kept connections.
+    pub kept: u64,
+    /// The slowest of all.
+    pub slowest: Duration,
+    /// What went wrong: how many, and the first of them in words.
+    pub failures: u64,
+    /// Descriptions of the first failures.
+    pub described: Vec<String>,
+    /// How long it ran.
+    pub lasted: Duration,
+}
+
+#[derive(Default)]
+struct Tally {
+    stop: AtomicBool,
+    new: AtomicU64,
+    kept: AtomicU64,
+    slowest_us: AtomicU64,
+    failures: AtomicU64,
+    described: Mutex<Vec<String>>,
+}
+
+impl Load {
+    /// Begins.
+    ///
+    /// # Panics
+    /// When no thread or runtime can be made.
+    pub fn start(plan: Plan) -> Self {
+        let tally = Arc::new(Tally::default());
+        let of_thread = Arc::clone(&tally);
+        let thread = thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.expect("a runtime can be made").block_on(run(plan, of_thread));
+        });
+        Self {
+            tally,
+            began: Instant::now(),
+            thread: Some(thread),
+        }
+    }
+
+    /// Answers so far.
+    pub fn answers(&self) -> u64 {
+        self.tally.new.load(Relaxed) + self.tally.kept.load(Relaxed)
+    }
+
+    /// Failures so far.
+    pub fn failures(&self) -> u64 {
+        self.tally.failures.load(Relaxed)
+    }
+
+    /// Ends it; requests under way are waited for.
+    ///
+    /// # Panics
+    /// When the load itself failed.
+    pub fn stop(mut self) -> Outcome {
+        self.tally.stop.store(true, Relaxed);
+        let lasted = self.began.elapsed();
+        if let Some(thread) = self.thread.take() {
+            thread.join().expect("the load does not panic");
+        }
+        let tally = &self.tally;
+        Outcome {
+            new: tally.new.load(Relaxed),
+            kept: tally.kept.load(Relaxed),
+            slowest: Duration::from_micros(tally.slowest_us.load(Relaxed)),
+            failures: tally.failures.load(Relaxed),
+            described: tally.described.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            lasted,
+        }
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.tally.stop.store(true, Relaxed);
+    }
+}
+
+impl Outcome {
+    /// Answers a second.
+    #[expect(clippy::cast_precision_loss, reason = "counts of a test are far below 2^52")]
+    pub fn rate(&self) -> f64 {
+        (self.new + self.kept) as f64 / self.lasted.as_secs_f64()
+    }
+}
+
+async fn run(plan: Plan, tally: Arc<Tally>) {
+    let mut tasks = JoinSet::new();
+    for (rate, keep) in [(plan.new, false), (plan.kept, true)] {
+        if rate == 0 {
+            continue;
+        }
+        let connections = CONNECTIONS.min(rate);
+        let period = Duration::from_secs(1) * connections / rate;
+        for number in 0..connections {
+            let first = Instant::now() + period * number / connections;
+            tasks.spawn(client(plan.address, (first, period), keep, Arc::clone(&tally)));
+        }
+    }
+    while tasks.join_next().await.is_some() {}
+}
+
+async fn client(address: SocketAddr, (first, period): (Instant, Duration), keep: bool, tally: Arc<Tally>) {
+    let mut ticks = interval_at(first, period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut kept = None;
+    while !tally.stop.load(Relaxed) {
+        ticks.tick().await;
+        let began = Instant::now();
+        let reused = kept.is_some();
+        let attempt = tokio::time::timeout(TOO_LATE, request(address, kept.take(), keep));
+        match attempt.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+            Ok(stream) => {
+                kept = stream;
+                (if keep { &tally.kept } else { &tally.new }).fetch_add(1, Relaxed);
+                let took = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+                tally.slowest_us.fetch_max(took, Relaxed);
+            }
+            Err(error) => {
+                tally.failures.fetch_add(1, Relaxed);
+                let mut described = tally.described.lock().unwrap_or_else(PoisonError::into_inner);
+                if described.len() < DESCRIBED {
+                    described.push(format!("keep {keep}, reused {reused}: {error}"));
+                }
+            }
+        }
+    }
+}
+
+/// One request; gives the connection back where both sides keep it.
+async fn request(address: SocketAddr, kept: Option<TcpStream>, keep: bool) -> io::Result<Option<TcpStream>> {
+    let mut stream = match kept {
+        Some(stream) => stream,
+        None => TcpStream::connect(address).await?,
+    };
+    let last = if keep { "" } else { "Connection: close\r\n" };
+    let head = format!("GET /status/200 HTTP/1.1\r\nHost: web.example\r\n{last}\r\n");
+    stream.write_all(head.as_bytes()).await?;
+    let mut bytes = Vec::with_capacity(2048);
+    let (mut head_length, mut length) = (None, 0);
+    loop {
+        if stream.read_buf(&mut bytes).await? == 0 {
+            let kind = if bytes.is_empty() {
+                "no answer"
+            } else {
+                "half an answer"
+            };
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, kind));
+        }
+        if head_length.is_none()
+            && let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n")
+        {
+            head_length = Some(end + 4);
+            length = content_length(bytes.get(..end).unwrap_or_default())?;
+        }
+        if head_length.is_some_and(|head| bytes.len() >= head + length) {
+            break;
+        }
+    }
+    let head = String::from_utf8_lossy(bytes.get(..head_length.unwrap_or(0)).unwrap_or_default()).to_ascii_lowercase();
+    if !head.starts_with("http/1.1 200") {
+        let line = head.lines().next().unwrap_or_default().to_owned();
+        return Err(io::Error::other(line));
+    }
+    Ok((keep && !head.contains("\r\nconnection: close")).then_some(stream))
+}
+
+fn content_length(head: &[u8]) -> io::Result<usize> {
+    let head = String::from_utf8_lossy(head).to_ascii_lowercase();
+    let mut values = head.lines().filter_map(|line| line.strip_prefix("content-length:"));
+    let value = values.next().and_then(|value| value.trim().parse().ok());
+    value.ok_or_else(|| io::Error::other(format!("no length: {}", head.lines().next().unwrap_or_default())))
+}
