@@ -101,7 +101,7 @@ fn query(random: &mut Rng) -> Query {
     let host = pick(random, &HOSTS);
     let text = if random.usize(..5) == 0 { "?q=/../%2f" } else { "" };
     let mut query = Query::get(format!("http://{host}/{path}{text}"));
-    query.method = pick(random, &["GET", "GET", "HEAD", "POST", "DELETE", "TRACE"]).to_owned();
+    query.method = pick(random, &["GET", "GET", "PUT", "POST", "DELETE", "TRACE"]).to_owned();
     for _ in 0..random.usize(..4) {
         query.headers.push(Query::header(pick(random, &FIELDS)).unwrap());
     }
@@ -174,9 +174,6 @@ fn what_is_explained_is_what_happens() {
                     "{context}"
                 );
                 assert_eq!(response.header("location"), result.location.as_deref(), "{context}");
-                continue;
-            }
-            if query.method == "HEAD" {
                 continue;
             }
             let report = response.json();
