@@ -1,4 +1,4 @@
-//! Layer 4: ports of LoadBalancer Services (TCP, UDP), and TLS that is handed on unopened.
+//! Layer 4: ports of `LoadBalancer` Services (TCP, UDP), and TLS that is handed on unopened.
 //!
 //! What it is: [`Listener`]s that the control side binds and every worker follows, a task per TCP connection that copies in
 //! both directions in constant memory, and an engine per worker for the sessions of UDP.

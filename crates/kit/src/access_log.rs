@@ -31,7 +31,7 @@ use std::{
 };
 
 pub use buffer::LogBuffer;
-pub use entry::{Entry, UpstreamEntry};
+pub use entry::{Entry, StreamEntry, UpstreamEntry};
 
 use crate::metrics::{Metric, Registry};
 

@@ -2,7 +2,10 @@
 
 use std::{cell::Cell, net::SocketAddr, rc::Rc, sync::Arc};
 
-use propylon_kit::clock::{self, Monotonic};
+use propylon_kit::{
+    access_log::StreamEntry,
+    clock::{self, Monotonic},
+};
 
 use super::{End, Series};
 use crate::worker::Worker;
@@ -56,6 +59,30 @@ impl Record {
     }
 }
 
+impl Record {
+    fn log(&self, now: Monotonic, duration_us: u64) {
+        let (labels, end) = (&self.series.labels, self.end.get());
+        self.worker.log.record_stream(&StreamEntry {
+            unix_ms: self.worker.unix_ms(now),
+            client: self.client.get(),
+            transport: if labels.listener.ends_with("/UDP") {
+                "udp"
+            } else {
+                "tcp"
+            },
+            namespace: &labels.namespace,
+            service: &labels.service,
+            listener: &labels.listener,
+            upstream: self.endpoint.get(),
+            received_bytes: self.received.get(),
+            sent_bytes: self.sent.get(),
+            duration_us,
+            status: end.status(),
+            end: end.code(),
+        });
+    }
+}
+
 impl Drop for Record {
     fn drop(&mut self) {
         let cells = self.series.of(self.worker.l4.index());
@@ -67,6 +94,11 @@ impl Drop for Record {
         if let Some(count) = cells.ended.get(self.end.get().index()) {
             count.inc();
         }
-        cells.duration.record_us(self.began.elapsed_us());
+        let now = clock::now();
+        let duration_us = now.us_since(self.began);
+        cells.duration.record_us(duration_us);
+        if self.worker.log.is_enabled() {
+            self.log(now, duration_us);
+        }
     }
 }

@@ -53,6 +53,18 @@ enum Broken {
     Sink,
 }
 
+/// How bytes are moved next.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum How {
+    /// By the worker's buffer.
+    #[default]
+    Copy,
+    /// By a pipe: there was more than the buffer could take.
+    Splice,
+    /// By the buffer for good: the kernel does not splice here.
+    CopyOnly,
+}
+
 /// One direction: read, then write, then (at the end of the source) shut the sink's sending side.
 #[derive(Debug, Default)]
 pub(super) struct Direction {
@@ -61,9 +73,7 @@ pub(super) struct Direction {
     /// How much of it is sent.
     sent: usize,
     pipe: Option<Pipe>,
-    /// The last read filled the worker's buffer.
-    is_bulk: bool,
-    no_splice: bool,
+    how: How,
     source_ended: bool,
     done: bool,
     bytes: u64,
@@ -109,12 +119,16 @@ impl Direction {
         Poll::Pending
     }
 
+    fn is_bulk(&mut self, is_bulk: bool) {
+        self.how = match self.how {
+            How::CopyOnly => How::CopyOnly,
+            _ if is_bulk => How::Splice,
+            _ => How::Copy,
+        };
+    }
+
     fn may_splice<R: Stream, W: Stream>(&self, source: &R, sink: &W) -> bool {
-        self.is_bulk
-            && !self.no_splice
-            && self.bytes >= SPLICE_AFTER
-            && source.plain().is_some()
-            && sink.plain().is_some()
+        self.how == How::Splice && self.bytes >= SPLICE_AFTER && source.plain().is_some() && sink.plain().is_some()
     }
 
     /// Reads into the worker's buffer and writes from it at once; what is left over is kept.
@@ -141,7 +155,7 @@ impl Direction {
         }
         let mut rest = read.filled();
         self.source_ended = rest.is_empty();
-        self.is_bulk = read.remaining() == 0;
+        self.is_bulk(read.remaining() == 0);
         while !rest.is_empty() {
             match Pin::new(&mut *sink).poll_write(context, rest) {
                 Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(Broken::Sink)),
@@ -199,7 +213,7 @@ impl Direction {
                 Poll::Ready(Ok(()))
             }
             Ok(moved) => {
-                self.is_bulk = moved >= STILL_BULK;
+                self.is_bulk(moved >= STILL_BULK);
                 self.pipe = Some(pipe);
                 Poll::Ready(Ok(()))
             }
@@ -216,7 +230,7 @@ impl Direction {
     }
 
     fn without_splice(&mut self) -> Poll<Result<(), Broken>> {
-        self.no_splice = true;
+        self.how = How::CopyOnly;
         Poll::Ready(Ok(()))
     }
 

@@ -50,17 +50,13 @@ async fn run(
     };
     if handle.accept_proxy {
         // What only the beginning of a connection needs is boxed, so that an open one does not pay for it.
-        match Box::pin(read_header(&mut stream, enlisted)).await {
-            Some(addresses) => {
-                route.source = addresses.source.unwrap_or(peer);
-                route.destination = addresses.destination;
-                record.client.set(route.source);
-            }
-            None => {
-                break_off(&stream);
-                return End::ProxyHeaderInvalid;
-            }
-        }
+        let Some(addresses) = Box::pin(read_header(&mut stream, enlisted)).await else {
+            break_off(&stream);
+            return End::ProxyHeaderInvalid;
+        };
+        route.source = addresses.source.unwrap_or(peer);
+        route.destination = addresses.destination;
+        record.client.set(route.source);
     }
     if !permit.of_client(route.source.ip()) {
         break_off(&stream);

@@ -135,7 +135,9 @@ impl L4Tables {
             let before = self.handles.remove(name);
             let before = before.as_ref().map(|handle| &handle.forward.pool);
             let Some(service) = service else {
-                before.into_iter().for_each(retire);
+                if let Some(before) = before {
+                    retire(before);
+                }
                 continue;
             };
             let spec = pool_of(&service.service, service.port, &service.endpoints, &service.policy);
@@ -187,8 +189,9 @@ impl L4Tables {
         self.bound = kept;
         if !gone.is_empty() {
             self.publish();
-            gone.keys()
-                .for_each(|place| self.sockets.release(transport(place.0), place.1));
+            for (protocol, address) in gone.keys() {
+                self.sockets.release(transport(*protocol), *address);
+            }
         }
         for (place, name) in wanted {
             let (Some(handle), Some(service)) = (self.handles.get(&name), resources.l4.get(&name)) else {
@@ -335,7 +338,9 @@ pub(super) fn follow_pool(
     match before {
         Some(pool) if *pool.spec == spec => Arc::clone(pool),
         _ => {
-            before.into_iter().for_each(retire);
+            if let Some(before) = before {
+                retire(before);
+            }
             new_pool(&Arc::new(spec))
         }
     }
@@ -348,5 +353,7 @@ pub(super) fn retire(pool: &Arc<PoolHandle>) {
 
 /// Writes the counts of layer 4.
 pub(crate) fn render(series: &[Arc<Series>], exposition: &mut Exposition) {
-    series.iter().for_each(|series| series.render(exposition));
+    for series in series {
+        series.render(exposition);
+    }
 }

@@ -57,7 +57,9 @@ impl PassthroughTables {
             let before = self.forwards.remove(name);
             let before = before.as_ref().map(|forward| &forward.pool);
             let Some(entry) = entry else {
-                before.into_iter().for_each(retire);
+                if let Some(before) = before {
+                    retire(before);
+                }
                 continue;
             };
             let spec = pool_of(&entry.service, HTTPS, &entry.endpoints, &entry.policy);

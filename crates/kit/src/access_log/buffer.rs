@@ -9,7 +9,13 @@ use std::{
     },
 };
 
-use super::{Batch, Format, Message, Shared, entry::Entry, json, timestamp::SecondText, upstreaminfo};
+use super::{
+    Batch, Format, Message, Shared,
+    entry::{Entry, StreamEntry},
+    json,
+    timestamp::SecondText,
+    upstreaminfo,
+};
 
 /// From this size on a buffer is handed to the writer.
 const BATCH_BYTES: usize = 32 * 1024;
@@ -60,21 +66,33 @@ impl LogBuffer {
         self.sender.is_some()
     }
 
+    /// Formats the entry of a connection of layer 4, as [`LogBuffer::record`] does that of a request.
+    pub fn record_stream(&self, entry: &StreamEntry<'_>) {
+        self.append(|format, bytes, second| match format {
+            Format::Json => json::push_stream(bytes, second, entry),
+            Format::Upstreaminfo => upstreaminfo::push_stream(bytes, second, entry),
+        });
+    }
+
     /// Formats an entry; hands the batch over when it has 32 KiB. Never blocks.
     ///
     /// # Cost
     ///
     /// About 2,700 instructions for a line of 700 bytes (`examples/cost.rs`).
     pub fn record(&self, entry: &Entry<'_>) {
+        self.append(|format, bytes, second| match format {
+            Format::Json => json::push_line(bytes, second, entry),
+            Format::Upstreaminfo => upstreaminfo::push_line(bytes, second, entry),
+        });
+    }
+
+    fn append(&self, push: impl FnOnce(Format, &mut Vec<u8>, &mut SecondText)) {
         if !self.is_enabled() {
             return;
         }
         let mut lines = self.lines.borrow_mut();
         let Lines { bytes, count, second } = &mut *lines;
-        match self.format {
-            Format::Json => json::push_line(bytes, second, entry),
-            Format::Upstreaminfo => upstreaminfo::push_line(bytes, second, entry),
-        }
+        push(self.format, bytes, second);
         *count += 1;
         if bytes.len() >= BATCH_BYTES {
             self.hand_over(&mut lines);

@@ -65,3 +65,32 @@ pub struct UpstreamEntry {
     /// Attempts in all, 1 where none was repeated.
     pub attempts: u32,
 }
+
+/// One connection, or session, that was handed on without being read, as it ended.
+#[derive(Clone, Copy, Debug)]
+pub struct StreamEntry<'a> {
+    /// When it ended, milliseconds since the Unix epoch.
+    pub unix_ms: u64,
+    /// The client; behind a PROXY header the one that it names.
+    pub client: SocketAddr,
+    /// `tcp` or `udp`.
+    pub transport: &'a str,
+    /// The namespace of the Service.
+    pub namespace: &'a str,
+    /// The name of the Service.
+    pub service: &'a str,
+    /// Where it came in: `PORT/PROTOCOL`, or `passthrough`.
+    pub listener: &'a str,
+    /// The endpoint; none where there was none.
+    pub upstream: Option<SocketAddr>,
+    /// Bytes from the client that the endpoint took.
+    pub received_bytes: u64,
+    /// Bytes from the endpoint that the client took.
+    pub sent_bytes: u64,
+    /// From its beginning to its end, microseconds.
+    pub duration_us: u64,
+    /// What nginx would log as `$status`: 200, 400, 403, 500, 502 or 503.
+    pub status: u16,
+    /// The code of its end.
+    pub end: &'a str,
+}

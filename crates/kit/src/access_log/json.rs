@@ -1,7 +1,7 @@
 //! The format `json`.
 
 use super::{
-    entry::{Entry, UpstreamEntry},
+    entry::{Entry, StreamEntry, UpstreamEntry},
     text::{push_fraction, push_integer, push_ip, push_json, push_socket, push_thousandths, without_query},
     timestamp::SecondText,
 };
@@ -46,6 +46,34 @@ pub(super) fn push_line(line: &mut Vec<u8>, second: &mut SecondText, entry: &Ent
         b",\"propylon.reason\":\"",
         entry.reason.unwrap_or_default().as_bytes(),
     );
+    line.extend_from_slice(b"}\n");
+}
+
+/// Appends the line of a connection of layer 4.
+pub(super) fn push_stream(line: &mut Vec<u8>, second: &mut SecondText, entry: &StreamEntry<'_>) {
+    line.extend_from_slice(b"{\"timestamp\":\"");
+    line.extend_from_slice(second.of(entry.unix_ms / 1000));
+    push_fraction(line, entry.unix_ms % 1000);
+    line.extend_from_slice(b"Z\",\"client.address\":\"");
+    push_ip(line, entry.client.ip());
+    line.extend_from_slice(b"\",\"client.port\":");
+    push_integer(line, entry.client.port());
+    push_text(line, b",\"network.transport\":\"", entry.transport.as_bytes());
+    line.extend_from_slice(b",\"propylon.received_bytes\":");
+    push_integer(line, entry.received_bytes);
+    line.extend_from_slice(b",\"propylon.sent_bytes\":");
+    push_integer(line, entry.sent_bytes);
+    line.extend_from_slice(b",\"propylon.duration_ms\":");
+    push_thousandths(line, entry.duration_us);
+    push_text(line, b",\"propylon.namespace\":\"", entry.namespace.as_bytes());
+    push_text(line, b",\"propylon.service\":\"", entry.service.as_bytes());
+    push_text(line, b",\"propylon.listener\":\"", entry.listener.as_bytes());
+    if let Some(upstream) = entry.upstream {
+        line.extend_from_slice(b",\"propylon.upstream.address\":\"");
+        push_socket(line, upstream);
+        line.push(b'"');
+    }
+    push_text(line, b",\"propylon.reason\":\"", entry.end.as_bytes());
     line.extend_from_slice(b"}\n");
 }
 

@@ -9,7 +9,9 @@ use std::{
 
 use proptest::prelude::*;
 
-use super::{AccessLog, AccessLogConfig, Destination, Entry, Format, UpstreamEntry, json, timestamp::SecondText};
+use super::{
+    AccessLog, AccessLogConfig, Destination, Entry, Format, StreamEntry, UpstreamEntry, json, timestamp::SecondText,
+};
 use crate::clock::Monotonic;
 
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -71,6 +73,46 @@ fn wait_until(what: &str, condition: impl Fn() -> bool) {
         assert!(started.elapsed() < DEADLINE, "{what}");
         std::thread::yield_now();
     }
+}
+
+#[test]
+fn connections_of_layer_4_have_a_line_in_either_format() {
+    let entry = StreamEntry {
+        unix_ms: 1_795_273_445_007,
+        client: SocketAddr::from((Ipv4Addr::new(203, 0, 113, 9), 40_000)),
+        transport: "tcp",
+        namespace: "default",
+        service: "db",
+        listener: "5432/TCP",
+        upstream: Some(SocketAddr::from((Ipv4Addr::new(10, 0, 0, 7), 5432))),
+        received_bytes: 10,
+        sent_bytes: 2_000,
+        duration_us: 1_234_567,
+        status: 200,
+        end: "complete",
+    };
+    let line = |format| {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("access.log");
+        let log = start(&path, format, 4);
+        log.buffer().record_stream(&entry);
+        log.shutdown(DEADLINE).expect("written");
+        fs::read_to_string(path).expect("a file")
+    };
+    assert_eq!(
+        line(Format::Json),
+        concat!(
+            r#"{"timestamp":"2026-11-21T15:04:05.007Z","client.address":"203.0.113.9","client.port":40000,"#,
+            r#""network.transport":"tcp","propylon.received_bytes":10,"propylon.sent_bytes":2000,"#,
+            r#""propylon.duration_ms":1234.567,"propylon.namespace":"default","propylon.service":"db","#,
+            r#""propylon.listener":"5432/TCP","propylon.upstream.address":"10.0.0.7:5432","propylon.reason":"complete"}"#,
+            "\n",
+        )
+    );
+    assert_eq!(
+        line(Format::Upstreaminfo),
+        "[203.0.113.9] [21/Nov/2026:15:04:05 +0000] TCP 200 2000 10 1.234\n"
+    );
 }
 
 #[test]

@@ -4,7 +4,7 @@
 //! $upstream_status $req_id`.
 
 use super::{
-    entry::{Entry, UpstreamEntry},
+    entry::{Entry, StreamEntry, UpstreamEntry},
     text::{push_integer, push_ip, push_nginx, push_socket, push_thousandths, without_query},
     timestamp::SecondText,
 };
@@ -49,6 +49,26 @@ pub(super) fn push_line(line: &mut Vec<u8>, second: &mut SecondText, entry: &Ent
     }
     line.push(b' ');
     push_nginx(line, entry.request_id);
+    line.push(b'\n');
+}
+
+/// Appends the line of a connection of layer 4, in ingress-nginx's `log-format-stream`: `[$remote_addr] [$time_local]
+/// $protocol $status $bytes_sent $bytes_received $session_time`.
+pub(super) fn push_stream(line: &mut Vec<u8>, second: &mut SecondText, entry: &StreamEntry<'_>) {
+    line.push(b'[');
+    push_ip(line, entry.client.ip());
+    line.extend_from_slice(b"] [");
+    line.extend_from_slice(second.of(entry.unix_ms / 1000));
+    line.extend_from_slice(b"] ");
+    line.extend(entry.transport.bytes().map(|byte| byte.to_ascii_uppercase()));
+    line.push(b' ');
+    push_integer(line, entry.status);
+    line.push(b' ');
+    push_integer(line, entry.sent_bytes);
+    line.push(b' ');
+    push_integer(line, entry.received_bytes);
+    line.push(b' ');
+    push_thousandths(line, entry.duration_us / 1000);
     line.push(b'\n');
 }
 

@@ -52,9 +52,14 @@ impl Engine {
     pub(in crate::l4) fn new() -> io::Result<Self> {
         let scratch = StdUdpSocket::bind((std::net::Ipv4Addr::LOCALHOST, 0))?;
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
+        #[expect(
+            deprecated,
+            reason = "its successor is unsafe for the sake of descriptors that are closed while registered; this one is owned"
+        )]
+        let watched = AsyncFd::with_interest(epoll, Interest::READABLE)?;
         Ok(Self {
             state: UdpSocketState::new(UdpSockRef::from(&scratch))?,
-            watched: AsyncFd::with_interest(epoll, Interest::READABLE)?,
+            watched,
             buffers: RefCell::new(Buffers::new()),
             sessions: RefCell::default(),
             next_generation: Cell::new(0),
@@ -211,7 +216,7 @@ impl Engine {
             received: Cell::new(0),
             sent: Cell::new(0),
             takes_many: Cell::new(false),
-            permit,
+            _permit: permit,
         });
         listener.sessions.borrow_mut().insert(key, slot);
         Ok(slot)
@@ -357,7 +362,7 @@ fn ended(session: Session, end: End) {
 }
 
 /// The header that stands before each datagram: each, because a datagram may be lost or overtake another, and because the
-/// servers that read it do so (BIND and PowerDNS, for two).
+/// servers that read it do so (BIND for one).
 fn header(forward: &Forward, key: Key, listener: &UdpListener) -> Vec<u8> {
     let mut header = Vec::new();
     if forward.send_proxy.is_some() {

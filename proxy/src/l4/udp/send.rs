@@ -126,15 +126,10 @@ pub(super) fn to_clients(socket: BorrowedFd<'_>, replies: &[(SocketAddr, &[u8])]
             .collect();
         let mut rest = messages.as_mut_slice();
         while !rest.is_empty() {
-            let sent = match sendmmsg(socket, rest, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
-                Ok(sent) => sent.max(1),
-                // The first of them cannot be sent: an address without route, or a full queue.
-                Err(_) => {
-                    dropped += 1;
-                    1
-                }
-            };
-            rest = rest.get_mut(sent..).unwrap_or_default();
+            let sent = sendmmsg(socket, rest, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
+            // Else the first of them cannot be sent: an address without route, or a full queue.
+            dropped += u64::from(sent.is_err());
+            rest = rest.get_mut(sent.unwrap_or(1).max(1)..).unwrap_or_default();
         }
     }
     dropped

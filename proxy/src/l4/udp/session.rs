@@ -43,7 +43,7 @@ pub(super) struct Session {
     pub(super) sent: Cell<u64>,
     /// Whether the socket takes several datagrams as one.
     pub(super) takes_many: Cell<bool>,
-    pub(super) permit: SessionPermit,
+    pub(super) _permit: SessionPermit,
 }
 
 impl Session {
@@ -84,16 +84,13 @@ impl SessionPermit {
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, enter)
             .ok()?;
         let connection = Permit::acquire(shared).and_then(|mut permit| permit.of_client(client).then_some(permit));
-        match connection {
-            Some(connection) => Some(Self {
-                shared: Arc::clone(shared),
-                _connection: connection,
-            }),
-            None => {
-                sessions.fetch_sub(1, Ordering::Relaxed);
-                None
-            }
+        if connection.is_none() {
+            sessions.fetch_sub(1, Ordering::Relaxed);
         }
+        connection.map(|connection| Self {
+            shared: Arc::clone(shared),
+            _connection: connection,
+        })
     }
 }
 
