@@ -93,6 +93,7 @@ impl Direction {
         &mut self,
         local: &LocalL4,
         (source, sink): (&mut R, &mut W),
+        is_last: bool,
         context: &mut Context<'_>,
     ) -> Poll<Result<(), Broken>> {
         for _ in 0..BUDGET {
@@ -103,7 +104,7 @@ impl Direction {
             } else if !self.pending.is_empty() {
                 self.poll_pending(sink, context)
             } else if self.source_ended {
-                self.poll_shutdown(sink, context)
+                self.poll_shutdown(sink, is_last, context)
             } else if self.may_splice(source, sink) {
                 self.poll_splice(local, source, context)
             } else {
@@ -267,7 +268,17 @@ impl Direction {
         }
     }
 
-    fn poll_shutdown<W: Stream>(&mut self, sink: &mut W, context: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+    /// The close that follows the last direction says the same, where nothing but the socket is to be told.
+    fn poll_shutdown<W: Stream>(
+        &mut self,
+        sink: &mut W,
+        is_last: bool,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<(), Broken>> {
+        if is_last && sink.plain().is_some() {
+            self.done = true;
+            return Poll::Ready(Ok(()));
+        }
         match Pin::new(sink).poll_shutdown(context) {
             Poll::Pending => Poll::Pending,
             // The other side may be gone already; its own direction tells.
@@ -296,7 +307,7 @@ pub(super) async fn pump<C: Stream>(
             return Poll::Ready(end);
         }
         let before = up.bytes + down.bytes;
-        let first = up.poll(local, (&mut *client, &mut *endpoint), context);
+        let first = up.poll(local, (&mut *client, &mut *endpoint), down.done, context);
         let first = match first {
             Poll::Ready(Err(Broken::Source)) => return Poll::Ready(End::ClientReset),
             Poll::Ready(Err(Broken::Sink)) if down.done => return Poll::Ready(End::EndpointReset),
@@ -310,7 +321,7 @@ pub(super) async fn pump<C: Stream>(
             }
             other => other.map(drop),
         };
-        let second = match down.poll(local, (&mut *endpoint, &mut *client), context) {
+        let second = match down.poll(local, (&mut *endpoint, &mut *client), up.done, context) {
             Poll::Ready(Err(Broken::Source)) => return Poll::Ready(End::EndpointReset),
             Poll::Ready(Err(Broken::Sink)) => return Poll::Ready(End::ClientReset),
             other => other.map(drop),
