@@ -4,6 +4,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     num::NonZeroUsize,
     path::PathBuf,
+    sync::Arc,
     thread,
     time::Duration,
 };
@@ -13,7 +14,10 @@ use ipnet::IpNet;
 use propylon_model::duration::parse_duration;
 use thiserror::Error;
 
-use crate::balance::locality::Here;
+use crate::{
+    balance::{affinity::StickyKey, locality::Here},
+    sticky::{StickyFileError, read_key},
+};
 
 /// Flags of the data plane; each is also an environment variable `PROPYLON_...`.
 #[derive(Args, Clone, Debug)]
@@ -77,6 +81,9 @@ pub struct DataPlaneArgs {
         value_delimiter = ','
     )]
     pub proxy_protocol: Vec<String>,
+    /// Key of affinity cookies, the same for all replicas: 32 random bytes or more (default: random, with a warning)
+    #[arg(long, value_name = "FILE", env = "PROPYLON_STICKY_KEY_FILE")]
+    pub sticky_key_file: Option<PathBuf>,
     /// Name of the node that this proxy runs on, for endpoints that prefer clients of their node
     #[arg(long, value_name = "NAME", env = "PROPYLON_NODE")]
     pub node: Option<String>,
@@ -220,6 +227,8 @@ pub struct Config {
     pub trusted_proxies: Vec<IpNet>,
     /// Peers that must send a PROXY header.
     pub proxy_protocol: Vec<IpNet>,
+    /// Key of affinity cookies; none: random.
+    pub sticky_key: Option<Arc<StickyKey>>,
     /// Where the proxy runs.
     pub here: Here,
     /// Threads.
@@ -263,6 +272,9 @@ pub enum ConfigError {
         /// Its value.
         value: String,
     },
+    /// The key of affinity cookies cannot be had.
+    #[error(transparent)]
+    StickyKey(#[from] StickyFileError),
     /// The file descriptor limit leaves no room.
     #[error(
         "the limit of open files is {0}, too low to serve; raise it (ulimit -n) to at least 1024 or set --max-connections"
@@ -295,6 +307,7 @@ impl DataPlaneArgs {
             dns_servers: addresses("dns-server", &self.dns_server)?,
             trusted_proxies: cidrs("trusted-proxies", &self.trusted_proxies)?,
             proxy_protocol: cidrs("proxy-protocol", &self.proxy_protocol)?,
+            sticky_key: self.sticky_key_file.as_deref().map(read_key).transpose()?,
             here: Here {
                 node: self.node.map(Into::into),
                 zone: self.zone.map(Into::into),

@@ -17,7 +17,9 @@ use arc_swap::ArcSwap;
 use propylon_kit::clock::{self, Monotonic};
 use propylon_model::{Affinity, Algorithm, Endpoint, Endpoints, Pool, PoolPolicy, TrafficDistribution};
 
-use crate::{balance::maglev::Maglev, ejection::Judge, endpoint_tally::LastFailureCell, pool::Transports};
+use crate::{
+    balance::maglev::Maglev, ejection::Judge, endpoint_tally::LastFailureCell, pool::Transports, waiting::Waiting,
+};
 
 /// Milliseconds since the process first asked; one clock for all workers, unlike the coarse clock of each.
 pub(crate) fn process_ms() -> u64 {
@@ -148,6 +150,8 @@ pub(crate) struct EndpointsHandle {
     /// Grows with every change of the list and with every ejection.
     epoch: AtomicU64,
     pub(crate) judge: Judge,
+    /// Requests that wait for an endpoint with room.
+    pub(crate) waiting: Waiting,
     /// Whether a policy hashes: tables are then made with the list.
     hashed: AtomicBool,
     /// Set when no resource names the endpoints any more; workers then forget them.

@@ -14,8 +14,13 @@ use propylon_kit::{
 };
 
 use crate::{
-    connection_state::ConnectionState, endpoint_tally::Outcome, pool::LocalEndpoint, reason::Reason,
-    rule_stats::RuleStats, watch::Watch, worker::Worker,
+    connection_state::ConnectionState,
+    endpoint_tally::Outcome,
+    pool::{Lease, LocalEndpoint},
+    reason::Reason,
+    rule_stats::RuleStats,
+    watch::Watch,
+    worker::Worker,
 };
 
 /// A request in flight; shared by the service, the two bodies and the sweep of its worker.
@@ -36,7 +41,7 @@ pub(crate) struct Exchange {
     /// The rule that was found.
     pub(crate) matched: RefCell<Option<Matched>>,
     /// The endpoint that is counted as busy with this exchange.
-    lease: RefCell<Option<Rc<LocalEndpoint>>>,
+    lease: RefCell<Option<Lease>>,
     pub(crate) status: Cell<u16>,
     pub(crate) reason: Cell<Option<Reason>>,
     pub(crate) complete: Cell<bool>,
@@ -95,28 +100,25 @@ impl Exchange {
         ExchangeGuard(exchange)
     }
 
-    /// Counts the endpoint as busy until the exchange ends or another is leased.
-    pub(crate) fn lease(&self, endpoint: &Rc<LocalEndpoint>) {
+    /// Keeps the endpoint busy until the exchange ends or another is leased.
+    pub(crate) fn lease(&self, lease: Lease) {
         self.release();
-        endpoint.active.set(endpoint.active.get() + 1);
-        self.upstream.address.set(Some(endpoint.address));
-        self.lease.replace(Some(Rc::clone(endpoint)));
+        self.upstream.address.set(Some(lease.endpoint().address));
+        self.lease.replace(Some(lease));
     }
 
     /// Moves the lease to another address of the same name, where the connection was made.
     pub(crate) fn move_lease(&self, endpoint: &Rc<LocalEndpoint>) {
-        if let Some(before) = self.lease.replace(Some(Rc::clone(endpoint))) {
-            before.active.set(before.active.get().saturating_sub(1));
+        if let Some(lease) = self.lease.borrow_mut().as_mut() {
+            lease.move_to(endpoint);
         }
-        endpoint.active.set(endpoint.active.get() + 1);
         self.upstream.address.set(Some(endpoint.address));
     }
 
     /// Ends the lease.
     pub(crate) fn release(&self) {
-        if let Some(endpoint) = self.lease.take() {
-            endpoint.active.set(endpoint.active.get().saturating_sub(1));
-            endpoint.tally.count(self.outcome());
+        if let Some(lease) = self.lease.take() {
+            lease.endpoint().tally.count(self.outcome());
         }
     }
 

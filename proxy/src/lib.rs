@@ -35,10 +35,12 @@ mod respond;
 mod rule_stats;
 mod sockets;
 mod spine;
+mod sticky;
 mod tables;
 mod takeover;
 mod tunnel;
 mod views;
+mod waiting;
 mod watch;
 mod worker;
 
@@ -53,5 +55,6 @@ pub mod tls;
 pub mod upstream;
 
 pub use proxy::{Addresses, ProxyHandle, StartError, start};
+pub use sticky::StickyFileError;
 pub use tables::{Applied, L4Listener};
 pub use takeover::TakeoverError;

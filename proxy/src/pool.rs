@@ -7,6 +7,7 @@
 mod eligible;
 mod endpoint;
 mod group;
+mod lease;
 mod pick;
 mod view;
 
@@ -21,11 +22,12 @@ use std::{
 
 use propylon_model::{Algorithm, BackendProtocol, BackendTls, Pool};
 
-use self::view::View;
+use self::view::{View, is_limited};
 pub(crate) use self::{
     eligible::{eligible, warmth},
     endpoint::LocalEndpoint,
     group::Group,
+    lease::{Lease, Permit},
     pick::{Picked, Wanted, hash_key},
 };
 use crate::{
@@ -108,6 +110,7 @@ pub(crate) struct LocalPool {
 impl LocalPool {
     pub(crate) fn new(handle: Arc<PoolHandle>, group: Rc<Group>, here: Here) -> Self {
         group.set_compares(handle.spec.policy.outlier_ejection);
+        group.set_limits(handle.spec.policy.limits.max_connections.is_some());
         let epoch = group.refresh();
         let view = View::new(&group, &handle.spec.policy, &here, process_ms());
         Self {
@@ -136,6 +139,16 @@ impl LocalPool {
         let others = view.all.iter();
         let others = others.filter(|other| other.address.is_ipv4() != endpoint.address.is_ipv4());
         others.min_by_key(|other| other.active.get()).map(Rc::clone)
+    }
+
+    /// How many endpoints there are.
+    pub(crate) fn size(&self) -> usize {
+        self.view.borrow().all.len()
+    }
+
+    /// Whether endpoints can be full.
+    pub(crate) fn is_limited(&self) -> bool {
+        is_limited(&self.handle.spec.policy.limits)
     }
 
     /// An endpoint answered.

@@ -33,6 +33,7 @@ use tokio::{
 use crate::{
     admission::PerClient,
     background,
+    balance::affinity::StickyKeyError,
     config::{Config, LogFormat, LogTarget},
     control::{self, Command},
     edge::{Scheme, TrustedProxies},
@@ -44,6 +45,7 @@ use crate::{
     reason::Reason,
     sockets::{Door, Sockets},
     spine::RETRY_REASONS,
+    sticky::Sticky,
     tables::{Applied, Applier, L4Listener},
     takeover::{Mark, Predecessor, TakeoverError},
     tls::{ContextError, TlsAcceptor, TlsContext},
@@ -99,6 +101,9 @@ pub enum StartError {
     /// The self-signed certificate cannot be made.
     #[error("cannot make the self-signed certificate: {0}")]
     SelfSigned(#[source] ContextError),
+    /// There is no randomness for the key of affinity cookies.
+    #[error("cannot make the key of affinity cookies: {0}")]
+    StickyKey(#[source] StickyKeyError),
 }
 
 /// A running proxy. Dropping it does not stop it; see [`ProxyHandle::drain`] and [`ProxyHandle::join`].
@@ -160,7 +165,9 @@ pub fn start(config: Config) -> Result<ProxyHandle, StartError> {
     } else {
         Door::Open
     };
-    let shared = Arc::new(new_shared(config, &applier, &addresses, (listeners, sockets, door)));
+    let sticky = Sticky::new(config.sticky_key.as_ref()).map_err(StartError::StickyKey)?;
+    let parts = (listeners, sockets, door);
+    let shared = Arc::new(new_shared(config, &applier, &addresses, (parts, sticky)));
     let mut workers = Vec::new();
     for (index, bound) in per_worker.into_iter().enumerate() {
         workers.push(
@@ -216,6 +223,7 @@ impl ProxyHandle {
     /// Proportional to the change.
     pub fn apply(&self, delta: &Delta) -> Applied {
         let began = clock::now();
+        self.shared.sticky.check(delta);
         let applied = self.overview.apply(delta);
         let control = self.registry.control();
         control.record_compile(began.elapsed());
@@ -303,7 +311,7 @@ fn new_shared(
     config: Config,
     applier: &Applier,
     addresses: &Addresses,
-    (listeners, sockets, door): (Listeners, Arc<Sockets>, Door),
+    ((listeners, sockets, door), sticky): ((Listeners, Arc<Sockets>, Door), Sticky),
 ) -> Shared {
     let live = applier.live();
     let https_port = config
@@ -320,6 +328,7 @@ fn new_shared(
         sockets,
         handed_over: watch::Sender::new(false),
         workers_listening: watch::Sender::new(0),
+        sticky,
         connections: AtomicUsize::new(0),
         per_client: config.limits.max_connections_per_client.map(PerClient::new),
         https_public_port: AtomicU16::new(https_port),

@@ -67,6 +67,10 @@ reasons! {
     ConnectNotImplemented = "connect_not_implemented", NOT_IMPLEMENTED, "http_request_denied";
     /// The drain deadline passed before the exchange was over.
     DrainTimeout = "drain_timeout", SERVICE_UNAVAILABLE, "connection_terminated";
+    /// Every endpoint has as much to do as it may, and as many requests wait as may (`max-pending-requests`).
+    EndpointQueueFull = "endpoint_queue_full", SERVICE_UNAVAILABLE, "connection_limit_reached";
+    /// No endpoint had room within `pending-timeout`.
+    EndpointQueueTimeout = "endpoint_queue_timeout", SERVICE_UNAVAILABLE, "connection_limit_reached";
     /// The request head did not arrive within `--header-timeout`.
     HeaderTimeout = "header_timeout", REQUEST_TIMEOUT, "http_request_error";
     /// The request head has too many fields, or is too long (`--max-headers`, `--max-header-bytes`).

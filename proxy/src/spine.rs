@@ -7,6 +7,7 @@ mod forward;
 mod head;
 mod normalise;
 mod retry;
+mod sticky;
 mod upgrade;
 
 use std::{

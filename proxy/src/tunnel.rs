@@ -11,7 +11,7 @@ use crate::{
     connection_state::Kill,
     exchange::{Exchange, ExchangeGuard},
     reason::Reason,
-    upstream::UpstreamIo,
+    upstream::{Held, UpstreamIo},
 };
 
 /// An upgrade that the endpoint accepted; it starts when the client has its answer.
@@ -19,6 +19,8 @@ pub(crate) struct PendingTunnel {
     pub(crate) upstream: UpstreamIo,
     /// Bytes that came behind the endpoint's response head.
     pub(crate) leftover: Bytes,
+    /// What is kept for as long as the endpoint's connection is open.
+    pub(crate) held: Option<Held>,
     pub(crate) idle_ms: u64,
     pub(crate) guard: ExchangeGuard,
 }
@@ -38,6 +40,7 @@ pub(crate) async fn run<C: AsyncRead + AsyncWrite + Unpin>(pending: PendingTunne
     let PendingTunnel {
         upstream,
         leftover,
+        held,
         idle_ms,
         guard,
     } = pending;
@@ -74,7 +77,7 @@ pub(crate) async fn run<C: AsyncRead + AsyncWrite + Unpin>(pending: PendingTunne
     if let Err(error) = result {
         tracing::debug!(%error, "tunnel ended");
     }
-    drop(guard);
+    drop((guard, held));
 }
 
 fn ended(exchange: &Exchange) -> Option<io::Error> {

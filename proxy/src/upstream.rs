@@ -26,7 +26,7 @@ mod tls;
 #[cfg(test)]
 mod tests;
 
-use std::{fmt, time::Duration};
+use std::{any::Any, fmt, time::Duration};
 
 use http::Response;
 
@@ -72,7 +72,12 @@ pub struct Upgraded {
     pub io: UpstreamIo,
     /// Bytes of the new protocol that arrived together with the head.
     pub leftover: bytes::Bytes,
+    /// What is kept for as long as the connection is open.
+    pub held: Option<Held>,
 }
+
+/// Something that is kept for as long as a connection is open, and dropped with it.
+pub type Held = Box<dyn Any>;
 
 /// Where a reusable connection returns to when its exchange ended cleanly.
 pub trait Home {

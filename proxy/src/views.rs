@@ -133,16 +133,20 @@ pub(crate) fn register(applier: &Arc<Mutex<Applier>>, registry: &Registry) {
             let (namespace, secret) = name.split_once('/').unwrap_or(("", &name));
             exposition.gauge_count(Metric::CertificateNotAfter, &[namespace, secret], fact.not_after_unix_s);
         }
-        for ((service, address), up) in endpoints {
+        for ((service, address), (up, ejected)) in endpoints {
             let (namespace, service) = service.split_once('/').unwrap_or(("", &service));
-            exposition.gauge_count(Metric::EndpointUp, &[namespace, service, &address.to_string()], up);
+            let address = address.to_string();
+            exposition.gauge_count(Metric::EndpointUp, &[namespace, service, &address], up);
+            if ejected > 0 {
+                exposition.counter(Metric::EndpointEjected, &[namespace, service, &address], ejected);
+            }
         }
     });
 }
 
-/// Whether each endpoint takes requests, by `NAMESPACE/SERVICE` and address, whatever the number of its ports; at most
-/// [`MAX_ENDPOINT_SERIES`].
-fn endpoint_series(lists: &HashMap<EndpointsName, Arc<EndpointsHandle>>) -> BTreeMap<(String, SocketAddr), i64> {
+/// Whether each endpoint takes requests, and how often it was ejected, by `NAMESPACE/SERVICE` and address, whatever the
+/// number of its ports; at most [`MAX_ENDPOINT_SERIES`].
+fn endpoint_series(lists: &HashMap<EndpointsName, Arc<EndpointsHandle>>) -> BTreeMap<(String, SocketAddr), (i64, u64)> {
     let mut series = BTreeMap::new();
     for (name, handle) in lists {
         let name = name.as_str();
@@ -150,8 +154,9 @@ fn endpoint_series(lists: &HashMap<EndpointsName, Arc<EndpointsHandle>>) -> BTre
         for endpoint in &handle.current.load().endpoints {
             let key = (service.to_owned(), endpoint.spec.address);
             if series.len() < MAX_ENDPOINT_SERIES || series.contains_key(&key) {
-                let up = series.entry(key).or_insert(1);
+                let (up, ejected) = series.entry(key).or_insert((1, 0));
                 *up = i64::min(*up, is_up(&endpoint.state).into());
+                *ejected += endpoint.state.ejections_total.load(Ordering::Relaxed);
             }
         }
     }
@@ -189,7 +194,7 @@ mod tests {
         first.state.set_verdict(CheckVerdict::Unhealthy);
         let series: Vec<String> = endpoint_series(&lists)
             .into_iter()
-            .map(|((service, address), up)| format!("{service} {address} {up}"))
+            .map(|((service, address), (up, _))| format!("{service} {address} {up}"))
             .collect();
         assert_eq!(series, ["shop/cart 10.0.0.1:8080 0", "shop/cart [fd00::1]:8080 1"]);
     }

@@ -27,6 +27,7 @@ use crate::{
     observe::Listeners,
     pool::{Group, LocalPool, PoolHandle, is_retired},
     sockets::{Door, Sockets},
+    sticky::Sticky,
     tables::{Live, Tables},
     tls::TlsAcceptor,
 };
@@ -46,6 +47,8 @@ pub(crate) struct Shared {
     pub(crate) handed_over: watch::Sender<bool>,
     /// Workers whose listeners are registered.
     pub(crate) workers_listening: watch::Sender<usize>,
+    /// The key of affinity cookies.
+    pub(crate) sticky: Sticky,
     pub(crate) connections: AtomicUsize,
     pub(crate) per_client: Option<crate::admission::PerClient>,
     /// Port in redirects to HTTPS.

@@ -9,10 +9,10 @@ pub struct RetryBudget {
 }
 
 impl RetryBudget {
-    /// A bucket that holds the floor of a second.
+    /// A bucket that holds [`FIRST`] retries.
     pub const fn new(now_ms: u64) -> Self {
         Self {
-            balance: FLOOR_PER_S * RETRY,
+            balance: FIRST * RETRY,
             at_ms: now_ms,
         }
     }
@@ -36,7 +36,9 @@ impl RetryBudget {
 }
 
 /// Retries a second that are always there.
-pub const FLOOR_PER_S: u64 = 3;
+pub const FLOOR_PER_S: u64 = 5;
+/// Retries that are there at the beginning.
+pub const FIRST: u64 = 10;
 /// What one request adds, in thousandths of a retry: 20 %.
 const PER_REQUEST: u64 = 200;
 const RETRY: u64 = 1_000;
@@ -54,16 +56,16 @@ mod tests {
         for millisecond in 1..=100_000 {
             granted += u32::from(budget.withdraw(1, millisecond));
         }
-        // 100,000 requests in 100 s: 20,000, 3 a second, and what it began with.
-        assert!((20_290..=20_310).contains(&granted), "{granted}");
+        // 100,000 requests in 100 s: 20,000, 5 a second, and what it began with.
+        assert!((20_490..=20_520).contains(&granted), "{granted}");
     }
 
     #[test]
     fn the_floor_is_there_without_traffic() {
         let mut budget = RetryBudget::new(0);
-        let first = (0..10).filter(|_| budget.withdraw(0, 0)).count();
-        let second = (0..10).filter(|_| budget.withdraw(0, 1_000)).count();
-        assert_eq!((first, second), (3, 3));
+        let first = (0..20).filter(|_| budget.withdraw(0, 0)).count();
+        let second = (0..20).filter(|_| budget.withdraw(0, 1_000)).count();
+        assert_eq!((first, second), (10, 5));
     }
 
     #[test]

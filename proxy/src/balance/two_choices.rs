@@ -27,24 +27,40 @@ impl Pair {
     }
 }
 
-/// The usable one of a pair, by `decide` where both are; where neither is, the next usable one of `count`.
+/// One of a pair, by `decide`; in place of one that is not usable the next usable one of `count` takes part.
 ///
 /// # Cost
-/// Constant, but linear where neither is usable.
+/// Constant, but linear where one of the pair is not usable.
 pub fn of_two(
     pair: Pair,
     count: usize,
     usable: impl Fn(usize) -> bool,
     decide: impl FnOnce(Pair) -> usize,
 ) -> Option<usize> {
-    match (usable(pair.first), usable(pair.second)) {
-        (true, true) => Some(decide(pair)),
-        (true, false) => Some(pair.first),
-        (false, true) => Some(pair.second),
-        (false, false) => (0..count)
-            .map(|offset| (pair.first + offset) % count)
-            .find(|index| usable(*index)),
-    }
+    let next = |from: usize, except: Option<usize>| {
+        (0..count)
+            .map(|offset| (from + offset) % count)
+            .find(|index| Some(*index) != except && usable(*index))
+    };
+    let pair = match (usable(pair.first), usable(pair.second)) {
+        (true, true) => pair,
+        (true, false) => match next(pair.second, Some(pair.first)) {
+            Some(second) => Pair { second, ..pair },
+            None => return Some(pair.first),
+        },
+        (false, true) => match next(pair.first, Some(pair.second)) {
+            Some(first) => Pair { first, ..pair },
+            None => return Some(pair.second),
+        },
+        (false, false) => {
+            let first = next(pair.first, None)?;
+            match next(pair.second, Some(first)) {
+                Some(second) => Pair { first, second },
+                None => return Some(first),
+            }
+        }
+    };
+    Some(decide(pair))
 }
 
 /// The weights of a list of endpoints, as running sums: drawing by weight is a binary search.

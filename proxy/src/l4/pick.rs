@@ -64,6 +64,7 @@ pub(super) fn pick(worker: &Worker, forward: &Forward, client: IpAddr, tried: &[
         client,
         head: None,
         sticky: None,
+        own_connection: true,
         tried,
     };
     match worker.local_pool(&forward.pool).pick(worker, &wanted) {

@@ -4,14 +4,16 @@ use std::{
     cell::{Cell, RefCell},
     net::SocketAddr,
     rc::Rc,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering::SeqCst},
     time::Duration,
 };
+
+use propylon_model::EndpointLimits;
 
 use crate::{
     balance::ewma::PeakEwma,
     config::millis,
-    endpoint_state::{EndpointState, LiveEndpoint},
+    endpoint_state::{EndpointState, EndpointsHandle, LiveEndpoint},
     endpoint_tally::Tally,
     exchange::Exchange,
     upstream::{Home, Http1, Http2},
@@ -30,11 +32,14 @@ pub(crate) struct LocalEndpoint {
     pub(super) latency: Cell<PeakEwma>,
     /// Its turns of round robin.
     pub(super) credit: Cell<i64>,
+    /// Whether its connections are limited: one that others wait for is not kept.
+    pub(super) is_limited: Cell<bool>,
     /// Whether the endpoint left the pool: nothing is kept for it.
     gone: Cell<bool>,
     idle: RefCell<Vec<IdleConnection>>,
     http2: RefCell<Option<Http2>>,
     now_ms: Rc<Cell<u64>>,
+    pub(super) handle: Arc<EndpointsHandle>,
 }
 
 struct IdleConnection {
@@ -43,7 +48,7 @@ struct IdleConnection {
 }
 
 impl LocalEndpoint {
-    pub(super) fn new(live: &LiveEndpoint, now_ms: &Rc<Cell<u64>>) -> Self {
+    pub(super) fn new(live: &LiveEndpoint, handle: &Arc<EndpointsHandle>, now_ms: &Rc<Cell<u64>>) -> Self {
         Self {
             address: live.spec.address,
             state: Arc::clone(&live.state),
@@ -55,6 +60,8 @@ impl LocalEndpoint {
             idle: RefCell::default(),
             http2: RefCell::default(),
             now_ms: Rc::clone(now_ms),
+            handle: Arc::clone(handle),
+            is_limited: Cell::new(false),
         }
     }
 
@@ -106,6 +113,29 @@ impl LocalEndpoint {
         self.gone.get()
     }
 
+    /// Whether the limits let it take another request; `own` says that the request needs a connection to itself.
+    pub(super) fn has_room(&self, limits: &EndpointLimits, own: bool) -> bool {
+        let has_requests = limits
+            .max_requests
+            .is_none_or(|most| self.state.active.load(SeqCst) < most);
+        let has_connection = |most| {
+            !self.idle.borrow().is_empty()
+                || (!own && self.http2.borrow().is_some())
+                || self.state.connections.load(SeqCst) < most
+        };
+        has_requests && limits.max_connections.is_none_or(has_connection)
+    }
+
+    /// Closes what is not in use, for the sake of other workers that wait for a connection.
+    pub(super) fn give_way(&self) {
+        if self.is_limited.get() {
+            drop(self.idle.take());
+            if self.active.get() == 0 {
+                self.http2.replace(None);
+            }
+        }
+    }
+
     /// The endpoint is not one of the list any more.
     pub(super) fn leave(&self) {
         self.gone.set(true);
@@ -142,9 +172,18 @@ impl Home for LocalEndpoint {
         if self.gone.get() {
             return;
         }
+        let waiting = &self.handle.waiting;
+        let is_wanted = self.is_limited.get() && !waiting.is_empty();
+        if is_wanted && !waiting.is_next_here() {
+            // Its end makes room for a connection of the worker whose turn it is.
+            return;
+        }
         let limit = keep_alive.map_or(IDLE, |announced| announced.saturating_sub(MARGIN).min(IDLE_MOST));
         let until_ms = self.now_ms.get() + millis(limit);
         self.idle.borrow_mut().push(IdleConnection { connection, until_ms });
+        if is_wanted {
+            waiting.wake_next();
+        }
     }
 }
 

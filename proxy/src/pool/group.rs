@@ -11,7 +11,7 @@ use std::{
 use super::{LocalEndpoint, PoolHandle, Transports};
 use crate::{
     balance::retry_budget::RetryBudget,
-    endpoint_state::{EndpointList, EndpointsHandle},
+    endpoint_state::{EndpointList, EndpointsHandle, LiveEndpoint},
 };
 
 /// Endpoints with their connections and counts; shared by the pools that speak to them in the same way, and kept for a
@@ -24,6 +24,7 @@ pub(crate) struct Group {
     endpoints: RefCell<Rc<[Rc<LocalEndpoint>]>>,
     epoch: Cell<u64>,
     compares: Cell<bool>,
+    is_limited: Cell<bool>,
     /// Whose turn it is.
     pub(super) cursor: Cell<usize>,
     budget: Cell<RetryBudget>,
@@ -47,7 +48,7 @@ impl Group {
         let endpoints = list
             .endpoints
             .iter()
-            .map(|endpoint| Rc::new(LocalEndpoint::new(endpoint, now_ms)))
+            .map(|endpoint| Rc::new(LocalEndpoint::new(endpoint, &pool.endpoints, now_ms)))
             .collect();
         Self {
             handle: Arc::clone(&pool.endpoints),
@@ -56,6 +57,7 @@ impl Group {
             endpoints: RefCell::new(endpoints),
             epoch: Cell::new(epoch),
             compares: Cell::new(false),
+            is_limited: Cell::new(false),
             cursor: Cell::new(turn),
             budget: Cell::new(RetryBudget::new(now_ms.get())),
             requests: Cell::new(0),
@@ -102,7 +104,7 @@ impl Group {
                 // It went and came back meanwhile: another endpoint at the same address.
                 other => {
                     other.iter().for_each(|gone| gone.leave());
-                    Rc::new(LocalEndpoint::new(endpoint, &self.now_ms))
+                    self.join(endpoint)
                 }
             })
             .collect();
@@ -110,6 +112,12 @@ impl Group {
         self.endpoints.replace(after);
         self.list.replace(Arc::clone(&current));
         epoch
+    }
+
+    fn join(&self, live: &LiveEndpoint) -> Rc<LocalEndpoint> {
+        let endpoint = LocalEndpoint::new(live, &self.handle, &self.now_ms);
+        endpoint.is_limited.set(self.is_limited.get());
+        Rc::new(endpoint)
     }
 
     /// Takes over a changed list, closes idle connections that are due, publishes what was counted. `process_ms` is the
@@ -121,6 +129,18 @@ impl Group {
         }
         if self.compares.get() {
             self.handle.compare_latencies(process_ms);
+        }
+        if !self.handle.waiting.is_empty() {
+            self.endpoints.borrow().iter().for_each(|endpoint| endpoint.give_way());
+            self.handle.waiting.wake_next();
+        }
+    }
+
+    /// Whether a policy limits connections.
+    pub(super) fn set_limits(&self, is_limited: bool) {
+        self.is_limited.set(self.is_limited.get() || is_limited);
+        for endpoint in self.endpoints.borrow().iter() {
+            endpoint.is_limited.set(self.is_limited.get());
         }
     }
 

@@ -27,6 +27,8 @@ pub(crate) struct Wanted<'a> {
     pub(crate) head: Option<&'a Parts>,
     /// Where the client's affinity cookie leads.
     pub(crate) sticky: Option<SocketAddr>,
+    /// Whether it needs a connection to itself, as upgrades do.
+    pub(crate) own_connection: bool,
     /// Where it was tried before.
     pub(crate) tried: &'a [SocketAddr],
 }
@@ -70,7 +72,7 @@ impl LocalPool {
             worker,
             wanted,
         };
-        let has_room = |_: &LocalEndpoint| true;
+        let has_room = |endpoint: &LocalEndpoint| endpoint.has_room(&policy.limits, wanted.own_connection);
         let is_fresh = |endpoint: &LocalEndpoint| has_room(endpoint) && !wanted.tried.contains(&endpoint.address);
         let is_sound =
             |endpoint: &LocalEndpoint| is_fresh(endpoint) && endpoint.state.failures_in_a_row.load(Relaxed) == 0;

@@ -1,7 +1,7 @@
 //! The attempts of one request: pick an endpoint, get a connection, exchange, and repeat where the policy says so and it is
 //! safe.
 
-use std::{net::SocketAddr, pin::pin, rc::Rc};
+use std::{future::poll_fn, net::SocketAddr, pin::pin, rc::Rc};
 
 use propylon_kit::clock;
 use propylon_model::{BackendProtocol, RetryPolicy};
@@ -10,8 +10,9 @@ use super::retry::{self, Failure, Repeat, may_repeat, reason_of};
 use crate::{
     balance::outlier,
     body::{ClientBody, Spans},
+    config::millis,
     exchange::Exchange,
-    pool::{LocalEndpoint, LocalPool, Picked, Wanted},
+    pool::{Lease, LocalEndpoint, LocalPool, Permit, Picked, Wanted},
     reason::Reason,
     respond::ProxyError,
     upstream::{self, Answer, Connection, Home, RequestHead, SendError, Transport, UpstreamError, UpstreamErrorKind},
@@ -24,6 +25,8 @@ pub(super) struct Attempts<'a> {
     pub(super) spans: &'a Spans,
     pub(super) head: &'a RequestHead<'a>,
     pub(super) retry: &'a RetryPolicy,
+    /// Where the client's affinity cookie leads.
+    pub(super) sticky: Option<SocketAddr>,
     pub(super) upgrade: bool,
 }
 
@@ -33,6 +36,10 @@ struct Tried {
     addresses: Vec<SocketAddr>,
     /// Whether idle connections are not to be trusted.
     fresh_only: bool,
+    /// Attempts that count: one that was refused at the door does not, while there are others to ask.
+    counted: u8,
+    /// How often room was found that another took.
+    missed: u8,
     /// Whether the request has no body, so that it can be sent again after it was sent.
     bodyless: bool,
 }
@@ -59,6 +66,8 @@ struct Setback {
 enum Cause {
     /// The connection could not be made: nothing was sent.
     Connect,
+    /// Another request took the last connection that the endpoint may have.
+    Full,
     /// The connection ended before a response.
     Reset(Failure),
     /// No response in time.
@@ -77,8 +86,7 @@ impl Attempts<'_> {
         let mut body = body;
         self.pool.group.count_request();
         loop {
-            let endpoint = self.pick(&tried.addresses)?;
-            self.exchange.lease(&endpoint);
+            let endpoint = self.lease(&tried.addresses).await?;
             let attempts = &self.exchange.upstream.attempts;
             attempts.set(attempts.get().saturating_add(1));
             let repeat = match self.attempt(&endpoint, tried.fresh_only, body).await {
@@ -91,6 +99,15 @@ impl Attempts<'_> {
                         Some(repeat) => repeat,
                         None => return Ok(answer),
                     }
+                }
+                Err(Setback {
+                    body: Some(back),
+                    cause: Cause::Full,
+                    ..
+                }) if tried.missed < MOST_MISSED => {
+                    self.exchange.release();
+                    (tried.missed, tried.fresh_only, body) = (tried.missed + 1, false, back);
+                    continue;
                 }
                 Err(setback) => self.after_setback(setback, &endpoint, &mut tried)?,
             };
@@ -149,6 +166,7 @@ impl Attempts<'_> {
             body,
             why,
             fault: Some(error.reason),
+            is_free: false,
             wait_ms: 0,
         };
         if !self.is_left(tried) {
@@ -156,7 +174,10 @@ impl Attempts<'_> {
         }
         let (on, method) = (&self.retry.on, &self.exchange.parts.method);
         match (cause, body) {
-            (Cause::Connect, Some(body)) if on.connect_failure => Ok(repeat(body, retry::CONNECT_FAILURE)),
+            (Cause::Connect, Some(body)) if on.connect_failure => Ok(Repeat {
+                is_free: error.reason == Reason::ConnectionRefused && self.has_others(tried),
+                ..repeat(body, retry::CONNECT_FAILURE)
+            }),
             (Cause::Reset(failure), Some(body)) if on.reset && may_repeat(method, self.retry, failure) => {
                 // What was idle beside a dead connection is likely dead too.
                 endpoint.drop_idle();
@@ -185,6 +206,7 @@ impl Attempts<'_> {
             body: ClientBody::empty(self.exchange, self.spans),
             why: retry::status_index(status),
             fault: None,
+            is_free: false,
             wait_ms,
         })
     }
@@ -199,6 +221,7 @@ impl Attempts<'_> {
         exchange.release();
         exchange.upstream.status.set(0);
         tried.addresses.push(address);
+        tried.counted += u8::from(!repeat.is_free);
         exchange.watch.retry();
         exchange.worker.metrics.retry(repeat.why);
         if repeat.wait_ms > 0 {
@@ -214,8 +237,13 @@ impl Attempts<'_> {
     }
 
     fn is_left(&self, tried: &Tried) -> bool {
-        tried.addresses.len() < usize::from(self.retry.attempts)
-            && self.exchange.watch.fired() != Some(Reason::RequestTimeout)
+        tried.counted < self.retry.attempts && self.exchange.watch.fired() != Some(Reason::RequestTimeout)
+    }
+
+    /// Whether there are endpoints, apart from the one that was just asked, that were not asked yet.
+    fn has_others(&self, tried: &Tried) -> bool {
+        let asked = tried.addresses.len() + 1;
+        asked < MOST_ASKED.min(self.pool.size())
     }
 
     /// Whether a request that an endpoint has seen may be sent again: it has the same effect twice, and there is budget.
@@ -226,8 +254,44 @@ impl Attempts<'_> {
             && self.pool.group.withdraw_retry()
     }
 
-    /// An endpoint that was not tried yet, else any.
-    fn pick(&self, tried: &[SocketAddr]) -> Result<Rc<LocalEndpoint>, ProxyError> {
+    /// Leases an endpoint that was not tried yet, else any; waits where none has room.
+    async fn lease(&self, tried: &[SocketAddr]) -> Result<Rc<LocalEndpoint>, ProxyError> {
+        let waiting = &self.pool.handle.endpoints.waiting;
+        // Who waits comes first.
+        if !self.pool.is_limited() || waiting.is_empty() {
+            if let Some(leased) = self.try_lease(tried) {
+                return leased;
+            }
+        }
+        // Boxed: rare, and only where there are limits.
+        Box::pin(self.wait_for_room(tried)).await
+    }
+
+    async fn wait_for_room(&self, tried: &[SocketAddr]) -> Result<Rc<LocalEndpoint>, ProxyError> {
+        let (exchange, endpoints) = (self.exchange, &self.pool.handle.endpoints);
+        let limits = &self.pool.handle.spec.policy.limits;
+        let Some(place) = endpoints.waiting.join(limits.max_pending) else {
+            return Err(ProxyError::new(
+                Reason::EndpointQueueFull,
+                "every endpoint has as much to do as it may, and too many requests wait already",
+            ));
+        };
+        let until_ms = exchange.in_ms(millis(limits.pending_timeout));
+        exchange.watch.arm(until_ms, Reason::EndpointQueueTimeout);
+        let turn = poll_fn(|context| place.poll(context, || self.try_lease(tried)));
+        let leased = exchange.watch.guard(pin!(turn)).await;
+        exchange.watch.disarm();
+        leased.unwrap_or_else(|reason| {
+            let detail = match reason {
+                Reason::EndpointQueueTimeout => "no endpoint had room in time",
+                _ => "",
+            };
+            Err(ProxyError::new(reason, detail))
+        })
+    }
+
+    /// Leases an endpoint; none where all are full.
+    fn try_lease(&self, tried: &[SocketAddr]) -> Option<Result<Rc<LocalEndpoint>, ProxyError>> {
         let exchange = self.exchange;
         let wanted = Wanted {
             client: exchange
@@ -235,15 +299,20 @@ impl Attempts<'_> {
                 .get()
                 .unwrap_or_else(|| exchange.connection.peer.address().ip()),
             head: Some(&exchange.parts),
-            sticky: None,
+            sticky: self.sticky,
+            own_connection: self.upgrade,
             tried,
         };
         match self.pool.pick(&exchange.worker, &wanted) {
-            Picked::Endpoint(endpoint) => Ok(endpoint),
-            Picked::Full | Picked::Nobody => Err(ProxyError::new(
+            Picked::Endpoint(endpoint) => {
+                exchange.lease(Lease::take(&endpoint, &self.pool.handle.spec.policy.limits)?);
+                Some(Ok(endpoint))
+            }
+            Picked::Full => None,
+            Picked::Nobody => Some(Err(ProxyError::new(
                 Reason::NoReadyEndpoints,
                 "the Service has no endpoint that can serve",
-            )),
+            ))),
         }
     }
 
@@ -264,7 +333,14 @@ impl Attempts<'_> {
                 reused: true,
             });
         }
-        let (connection, moved) = self.connect(endpoint).await?;
+        let permit = self.permit(endpoint)?;
+        let (mut connection, moved) = self.connect(endpoint).await?;
+        if let Some(permit) = permit {
+            match &mut connection {
+                Connection::Http1(connection) => connection.hold(Box::new(permit)),
+                Connection::Http2(connection) => connection.hold(Box::new(permit)),
+            }
+        }
         if let Some(moved) = &moved {
             // It refused, or took longer than its head start: after a few times it is left out for a while.
             self.pool.failed(self.exchange, endpoint, outlier::Failure::Connect);
@@ -278,6 +354,17 @@ impl Attempts<'_> {
             moved,
             reused: false,
         })
+    }
+
+    /// The right to make a connection, where the number is limited.
+    fn permit(&self, endpoint: &LocalEndpoint) -> Result<Option<Permit>, (ProxyError, Cause)> {
+        let Some(most) = self.pool.handle.spec.policy.limits.max_connections else {
+            return Ok(None);
+        };
+        match Permit::take(endpoint, most) {
+            Some(permit) => Ok(Some(permit)),
+            None => Err((ProxyError::from(Reason::EndpointQueueFull), Cause::Full)),
+        }
     }
 
     /// Connects; where another address of the same name was quicker, gives that too.
@@ -412,3 +499,8 @@ fn client_left(source: Option<&upstream::BoxError>) -> bool {
             error.is_incomplete_message() || error.is_canceled() || error.is_closed() || error.is_body_write_aborted()
         })
 }
+
+/// How many endpoints are asked for a connection where each refuses at once.
+const MOST_ASKED: usize = 16;
+/// How often a request looks for room that another then takes, before it is answered 503.
+const MOST_MISSED: u8 = 8;

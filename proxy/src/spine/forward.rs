@@ -11,9 +11,11 @@ use super::{
     attempts::Attempts,
     head::{ExtraFields, HeadParts, body_length, request_head},
     normalise::Normalised,
+    sticky::Sticky,
     upgrade,
 };
 use crate::{
+    balance::affinity::Channel,
     body::{ClientBody, ResponseBody, Spans},
     edge::client_address::Scratch,
     exchange::{Exchange, ExchangeGuard},
@@ -58,15 +60,17 @@ pub(super) async fn forward(
     };
     let head = request_head(of, request, &made);
     let pool = exchange.worker.local_pool(handle);
+    let sticky = Sticky::of(exchange, handle);
     let attempts = Attempts {
         exchange,
         pool: &pool,
         spans: &spans,
         head: &head,
         retry: &route.policy.retry,
+        sticky: sticky.as_ref().and_then(|sticky| sticky.bound),
         upgrade: asked.is_some(),
     };
-    match attempts.run(ClientBody::new(incoming, exchange, &spans)).await {
+    let answered = match attempts.run(ClientBody::new(incoming, exchange, &spans)).await {
         // To the client, 2xx would say that the tunnel is there (RFC 8441 4).
         Ok(upstream::Answer::Response(response)) if asked.is_extended_connect() && response.status().is_success() => {
             exchange.upstream.status.set(response.status().as_u16());
@@ -78,6 +82,18 @@ pub(super) async fn forward(
         Ok(upstream::Answer::Response(response)) => Ok(answer(response, &spans, guard)),
         Ok(upstream::Answer::Upgraded(upgraded)) => Ok(upgrade::accept(*upgraded, &spans, guard, on_upgrade)),
         Err(error) => Err((error, guard)),
+    };
+    match (answered, sticky) {
+        (Ok(mut response), Some(sticky)) => {
+            let channel = if request.is_https() {
+                Channel::Tls
+            } else {
+                Channel::Plain
+            };
+            sticky.bind(exchange, route, channel, response.headers_mut());
+            Ok(response)
+        }
+        (answered, _) => answered,
     }
 }
 

@@ -16,6 +16,8 @@ pub(super) struct Repeat {
     pub(super) why: usize,
     /// What went wrong at the endpoint, where it did not answer.
     pub(super) fault: Option<Reason>,
+    /// Whether the attempt does not count.
+    pub(super) is_free: bool,
     /// How long it asked us to wait.
     pub(super) wait_ms: u64,
 }

@@ -75,13 +75,19 @@ pub(super) fn accept(
     on_upgrade: Option<OnUpgrade>,
 ) -> Response<ResponseBody> {
     let exchange = std::rc::Rc::clone(guard.exchange());
-    let Upgraded { response, io, leftover } = upgraded;
+    let Upgraded {
+        response,
+        io,
+        leftover,
+        held,
+    } = upgraded;
     let mut answer = Response::from_parts(response, ResponseBody::detached());
     exchange.upstream.status.set(StatusCode::SWITCHING_PROTOCOLS.as_u16());
     exchange.watch.disarm();
     let pending = PendingTunnel {
         upstream: io,
         leftover,
+        held,
         idle_ms: spans.tunnel_idle_ms,
         guard,
     };

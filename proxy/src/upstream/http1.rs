@@ -16,7 +16,7 @@ use http_body::Body;
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 
 use super::{
-    Answer, BoxError, ChunkedDecoder, Decoded, Home, RequestHead, ResponseFraming, ResponseHead, SendError, Sent,
+    Answer, BoxError, ChunkedDecoder, Decoded, Held, Home, RequestHead, ResponseFraming, ResponseHead, SendError, Sent,
     Upgraded, UpstreamBody, UpstreamErrorKind, UpstreamIo,
     body::{BodyFraming, Http1Body, WayHome},
     outgoing::{Outgoing, OutgoingError},
@@ -36,6 +36,7 @@ const CONTINUE_PATIENCE: Duration = Duration::from_secs(1);
 pub struct Http1 {
     io: UpstreamIo,
     read: BytesMut,
+    held: Option<Held>,
 }
 
 impl fmt::Debug for Http1 {
@@ -53,7 +54,13 @@ impl Http1 {
         Self {
             io,
             read: BytesMut::new(),
+            held: None,
         }
+    }
+
+    /// Keeps something for as long as the connection is open.
+    pub fn hold(&mut self, held: Held) {
+        self.held = Some(held);
     }
 
     /// Whether the idle connection can serve another request: still open and silent. Never blocks.
@@ -293,6 +300,7 @@ where
             response,
             io: connection.io,
             leftover: connection.read.freeze(),
+            held: connection.held,
         })))
     }
 

@@ -4,7 +4,7 @@ mod outgoing;
 mod receive;
 
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
     fmt,
     future::poll_fn,
     pin::Pin,
@@ -19,7 +19,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Status
 use http_body::Body;
 
 use super::{
-    Answer, BoxError, RequestHead, SendError, Sent, UpstreamBody, UpstreamError, UpstreamErrorKind, UpstreamIo,
+    Answer, BoxError, Held, RequestHead, SendError, Sent, UpstreamBody, UpstreamError, UpstreamErrorKind, UpstreamIo,
     fields::{FieldValue, visit_request_fields},
     response_head::is_bodiless,
     serialize::has_content,
@@ -60,6 +60,7 @@ pub struct Http2 {
 struct State {
     closed: Cell<bool>,
     active: Cell<usize>,
+    held: RefCell<Option<Held>>,
 }
 
 impl fmt::Debug for Http2 {
@@ -110,6 +111,7 @@ impl Http2 {
                 tracing::debug!(%error, "HTTP/2 connection to a backend ended");
             }
             driven.closed.set(true);
+            drop(driven.held.take());
         });
         Ok(Self {
             requests,
@@ -127,6 +129,11 @@ impl Http2 {
     /// Whether a request would start now: the number of streams is below 100 and below what the backend allows.
     pub fn has_capacity(&self) -> bool {
         self.state.active.get() < MAX_STREAMS.min(self.requests.current_max_send_streams())
+    }
+
+    /// Keeps something for as long as the connection is open.
+    pub fn hold(&self, held: Held) {
+        self.state.held.replace(Some(held));
     }
 
     /// How many exchanges are under way.

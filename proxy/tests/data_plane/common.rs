@@ -11,6 +11,7 @@ use propylon_model::{
 use propylon_proxy::{ProxyHandle, config::DataPlaneArgs};
 
 #[derive(Parser)]
+#[command(args_override_self = true)]
 struct Command {
     #[command(flatten)]
     args: DataPlaneArgs,

@@ -1,6 +1,8 @@
 //! The data plane in this process, fed with resources made by hand.
 
 #[cfg(test)]
+mod balancing;
+#[cfg(test)]
 mod common;
 #[cfg(test)]
 mod explain;

@@ -85,6 +85,8 @@ metrics! {
         "Responses and refusals made by the proxy itself, by reason code (docs/reference/reasons.md).";
     EndpointUp = Gauge "propylon_endpoint_up" ["namespace", "service", "endpoint"]
         "1 for each endpoint that takes requests; 0 where it is ready but its health checks fail or it was ejected for a while.";
+    EndpointEjected = Counter "propylon_endpoint_ejected_total" ["namespace", "service", "endpoint"]
+        "Times that an endpoint was left out for a while because connections or answers failed, or answers were slow.";
     Retries = Counter "propylon_retries_total" ["reason"]
         "Attempts after the first, by what the attempt before ended with.";
     L4Connections = Counter "propylon_l4_connections_total" ["namespace", "service", "listener", "end"]
