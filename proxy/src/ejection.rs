@@ -107,7 +107,10 @@ impl EndpointsHandle {
         let list = self.current.load();
         let is_ejected = |live: &&LiveEndpoint| live.state.ejected_until_ms.load(Relaxed) > now_ms;
         let ejected = list.endpoints.iter().filter(is_ejected).count();
-        let found = list.endpoints.iter().find(|live| std::ptr::eq(&*live.state, state));
+        let found = list
+            .endpoints
+            .iter()
+            .find(|live| std::ptr::eq(&raw const *live.state, state));
         let (Some(live), true) = (found, outlier::may_eject(ejected, list.endpoints.len())) else {
             return false;
         };

@@ -1,6 +1,7 @@
 //! The request spine: normalise, route, filters, forward. Each stage is a plain function; an error of any of them becomes
 //! a response in exactly one place.
 
+mod acquire;
 mod attempts;
 mod circumstances;
 mod forward;

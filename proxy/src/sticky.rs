@@ -63,14 +63,13 @@ impl Sticky {
     /// # Errors
     /// When there is no randomness. Not retryable.
     pub(crate) fn new(given: Option<&Arc<StickyKey>>) -> Result<Self, StickyKeyError> {
-        let key = match given {
-            Some(key) => Arc::clone(key),
-            None => {
-                let mut secret = [0; 32];
-                aws_lc_rs::rand::fill(&mut secret).map_err(|_| StickyKeyError::Refused)?;
-                // White space at the end of a secret does not count.
-                Arc::new(StickyKey::new(&[&secret[..], b"."].concat())?)
-            }
+        let key = if let Some(key) = given {
+            Arc::clone(key)
+        } else {
+            let mut secret = [0; 32];
+            aws_lc_rs::rand::fill(&mut secret).map_err(|_| StickyKeyError::Refused)?;
+            // White space at the end of a secret does not count.
+            Arc::new(StickyKey::new(&[&secret[..], b"."].concat())?)
         };
         Ok(Self {
             key,

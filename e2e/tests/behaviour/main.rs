@@ -23,6 +23,7 @@ mod limits;
 mod observability;
 mod passthrough;
 mod paths;
+mod policies;
 mod protocols;
 mod reliability;
 mod shutdown;

@@ -103,12 +103,16 @@ impl Group {
                 Some(kept) if Arc::ptr_eq(&kept.state, &endpoint.state) => kept,
                 // It went and came back meanwhile: another endpoint at the same address.
                 other => {
-                    other.iter().for_each(|gone| gone.leave());
+                    if let Some(gone) = other {
+                        gone.leave();
+                    }
                     self.join(endpoint)
                 }
             })
             .collect();
-        before.into_values().for_each(|gone| gone.leave());
+        for gone in before.into_values() {
+            gone.leave();
+        }
         self.endpoints.replace(after);
         self.list.replace(Arc::clone(&current));
         epoch

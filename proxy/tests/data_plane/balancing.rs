@@ -90,8 +90,7 @@ fn metric(proxy: &ProxyHandle, series: &str) -> u64 {
     let text = client.response().unwrap().text();
     let values = text.lines().filter(|line| line.starts_with(series));
     values
-        .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
-        .map(|value| value as u64)
+        .filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
         .sum()
 }
 
