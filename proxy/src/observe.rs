@@ -223,20 +223,17 @@ fn count(exchange: &Exchange, now: Monotonic) {
             .metrics
             .overhead_us(duration_us.saturating_sub(total_us + upstream.connect_us.get().unwrap_or(0)));
     }
-    match &*exchange.matched.borrow() {
-        Some(matched) => {
-            matched.series.inflight().dec();
-            matched.series.record(&sample);
-            if let Some(cells) = matched.stats.cells(exchange.worker.metrics.index()) {
-                cells.in_flight.dec();
-                cells.record(sample.status, duration_us, exchange.reason.get());
-            }
+    let (worker, reason) = (&exchange.worker, exchange.reason.get());
+    if let Some(matched) = &*exchange.matched.borrow() {
+        matched.series.inflight().dec();
+        matched.series.record(&sample);
+        if let Some(cells) = matched.stats.cells(worker.metrics.index()) {
+            cells.in_flight.dec();
+            cells.record(sample.status, duration_us, reason);
         }
-        None => {
-            let worker = &exchange.worker;
-            worker.metrics.route(RouteId::UNMATCHED).record(&sample);
-            record_unmatched(worker, sample.status, duration_us, exchange.reason.get());
-        }
+    } else {
+        worker.metrics.route(RouteId::UNMATCHED).record(&sample);
+        record_unmatched(worker, sample.status, duration_us, reason);
     }
 }
 

@@ -25,7 +25,7 @@ use crate::failure::Failure;
 
 /// What the loop waits for.
 enum Happening {
-    Answer(Result<Stats, String>),
+    Answer(Box<Result<Stats, String>>),
     /// The terminal is gone or cannot be read.
     Input(io::Result<Event>),
     Signal,
@@ -60,7 +60,7 @@ fn show(terminal: &mut DefaultTerminal, mut state: State, happened: &Receiver<Ha
             return Ok(());
         };
         match happening {
-            Happening::Answer(answer) => state.answer(answer),
+            Happening::Answer(answer) => state.answer(*answer),
             Happening::Input(Ok(Event::Key(key))) if state.key(key) == Step::Quit => return Ok(()),
             // The next drawing asks for the size.
             Happening::Input(Ok(_)) => {}
@@ -76,7 +76,7 @@ fn look(args: &TopArgs, happenings: SyncSender<Happening>, stop: Receiver<()>) -
     let watch = move || {
         while stop.recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {
             let answer = fetch(&admin).map_err(|error| error.to_string());
-            if happenings.send(Happening::Answer(answer)).is_err() {
+            if happenings.send(Happening::Answer(Box::new(answer))).is_err() {
                 return;
             }
         }

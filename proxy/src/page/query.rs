@@ -161,12 +161,16 @@ fn encode(text: &str) -> String {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
             encoded.push(char::from(byte));
         } else {
-            encoded.push_str(&format!("%{byte:02X}"));
+            encoded.push('%');
+            encoded.extend(
+                [byte >> 4, byte & 15].map(|digit| char::from(HEX.get(usize::from(digit)).copied().unwrap_or(b'0'))),
+            );
         }
     }
     encoded
 }
 
+const HEX: &[u8; 16] = b"0123456789ABCDEF";
 /// The most that a filter may have of characters.
 const MAX_FILTER: usize = 200;
 

@@ -76,7 +76,7 @@ impl<'a> View<'a> {
             .sort_by_key(|(_, certificate)| certificate.not_after_unix_s);
         view.problems
             .retain(|problem| query.filter.is_empty() || query.wants(&problem.to_string()));
-        view.problems.sort_by_key(|problem| problem.severity());
+        view.problems.sort_by_key(Report::severity);
         view
     }
 

@@ -150,7 +150,9 @@ pub(super) fn table(
         .raw("\" aria-describedby=\"")
         .raw(id);
     html.raw("-about\">\n<thead><tr>");
-    columns.iter().for_each(|column| column.write(html));
+    for column in columns {
+        column.write(html);
+    }
     html.raw("</tr></thead>\n<tbody id=\"")
         .raw(id)
         .raw("-rows\" data-live>\n");

@@ -131,16 +131,21 @@ mod tests {
         }
 
         #[test]
-        fn a_quantile_is_no_further_off_than_its_bucket(mut values in prop::collection::vec(40..20_000_000_u64, 1..200), q in 0.0..1.0_f64) {
+        fn a_quantile_is_no_further_off_than_its_bucket(mut values in prop::collection::vec(40..20_000_000_u64, 1..200), percent in 0..100_u32) {
             let histogram = LatencyHistogram::default();
-            values.iter().for_each(|value| histogram.record_us(*value));
+            for value in &values {
+                histogram.record_us(*value);
+            }
             let mut counts = LatencyCounts::default();
             histogram.add_to(&mut counts);
             values.sort_unstable();
-            let rank = ((q * values.len() as f64).ceil() as usize).clamp(1, values.len());
-            let exact = values[rank - 1] as f64;
-            let found = counts.quantile_us(q).unwrap() as f64;
-            prop_assert!((found - exact).abs() <= exact * 0.25 + 1.0, "{} for {}", found, exact);
+            let rank = (percent as usize * values.len()).div_ceil(100).clamp(1, values.len());
+            let exact = values[rank - 1];
+            // A share that is not exact in binary may lie one rank further.
+            let next = values[rank.min(values.len() - 1)];
+            let found = counts.quantile_us(f64::from(percent) / 100.0).unwrap();
+            let is_near = |exact: u64| found.abs_diff(exact) <= exact / 4 + 1;
+            prop_assert!(is_near(exact) || is_near(next), "{} for {}", found, exact);
         }
     }
 
