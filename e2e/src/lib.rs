@@ -11,6 +11,7 @@
     reason = "test support: a failure here is a failed test"
 )]
 
+pub mod browser;
 pub mod frames;
 pub mod gate;
 pub mod http2;

@@ -149,7 +149,9 @@ fn screen_of(written: &str) -> String {
             }
         }
     }
-    let lines = rows.iter().map(|cells| cells.iter().collect::<String>().trim_end().to_owned());
+    let lines = rows
+        .iter()
+        .map(|cells| cells.iter().collect::<String>().trim_end().to_owned());
     lines.collect::<Vec<_>>().join("\n")
 }
 

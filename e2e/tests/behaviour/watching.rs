@@ -1,12 +1,12 @@
 //! Looking at a running proxy: `propylon top` in a terminal and for scripts, and the page in a browser.
 
-use std::{fs, net::TcpListener};
+use std::net::TcpListener;
 
 use propylon_e2e::{
     Gate,
+    browser::{Page, Scripts},
     gate::{propylon, run_to_end},
     manifests::{backend, echo, ingress, site},
-    programs,
     terminal::Terminal,
 };
 use rustix::process::Signal;
@@ -105,49 +105,6 @@ fn top_waits_for_a_proxy_that_starts_again() {
     drop(again);
 }
 
-/// What Chromium makes of the page: its document after `--timeout`, and a picture that is not empty.
-fn chromium(address: &str, scripts: Scripts) -> String {
-    let profile = tempfile::tempdir().expect("a folder can be made");
-    if scripts == Scripts::Off {
-        let folder = profile.path().join("Default");
-        let settings = r#"{"profile":{"default_content_setting_values":{"javascript":2}}}"#;
-        fs::create_dir(&folder)
-            .and_then(|()| fs::write(folder.join("Preferences"), settings))
-            .unwrap();
-    }
-    let profile_flag = format!("--user-data-dir={}", profile.path().display());
-    let picture = profile.path().join("page.png");
-    let picture_flag = format!("--screenshot={}", picture.display());
-    let common = [
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-dev-shm-usage",
-        "--timeout=3000",
-        &profile_flag,
-    ];
-    let dumped = programs::run("chromium", &[&common[..], &["--dump-dom", address]].concat());
-    assert!(dumped.succeeded(), "{}", dumped.text());
-    let drawn = programs::run(
-        "chromium",
-        &[&common[..], &[&picture_flag, "--window-size=1200,900", address]].concat(),
-    );
-    let bytes = fs::read(&picture).unwrap_or_default();
-    assert!(
-        bytes.starts_with(b"\x89PNG") && bytes.len() > 20_000,
-        "no picture: {}",
-        drawn.text()
-    );
-    dumped.stdout()
-}
-
-/// Whether pages may run scripts.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Scripts {
-    Off,
-    On,
-}
-
 #[test]
 fn the_page_lives_in_a_browser_and_names_are_text_there() {
     let echo = echo("web");
@@ -162,21 +119,33 @@ fn the_page_lives_in_a_browser_and_names_are_text_there() {
     for _ in 0..5 {
         gate.get("web.example", "/shop");
     }
-    let document = chromium(&format!("http://{}/", gate.admin), Scripts::On);
+    let mut page = Page::open(&format!("http://{}/", gate.admin), Scripts::On);
+    page.until(">Live.</p>");
+    let document = page.until("web.example /shop");
     assert!(
-        document.contains("web.example /shop") && document.contains("503"),
+        document.contains("503") && document.contains("BackendServiceNotFound"),
         "{document}"
     );
-    assert!(document.contains(">Live.</p>"), "the events arrive: {document}");
-    assert!(document.contains("BackendServiceNotFound"), "{document}");
     assert!(
         document.contains("<title>Propylon</title>") && !document.contains("<img"),
         "{document}"
     );
-    // Without scripts the same document, not live.
-    let document = chromium(&format!("http://{}/?q=shop", gate.admin), Scripts::Off);
+    // What happens later arrives without another look.
+    for _ in 0..37 {
+        gate.get("web.example", "/shop");
+    }
+    page.until("<td class=\"n \">42</td>");
+    let picture = page.picture();
     assert!(
-        document.contains("web.example /shop") && !document.contains(">Live.</p>"),
+        picture.starts_with("iVBOR") && picture.len() > 20_000,
+        "{} bytes",
+        picture.len()
+    );
+    // Without scripts the same document, not live.
+    let mut page = Page::open(&format!("http://{}/?q=shop", gate.admin), Scripts::Off);
+    let document = page.until("web.example /shop");
+    assert!(
+        document.contains("loads itself again") && !document.contains(">Live.</p>"),
         "{document}"
     );
 }
