@@ -1,4 +1,4 @@
-//! A page in headless Chromium, by the DevTools protocol over a pipe.
+//! A page in headless Chromium, by the `DevTools` protocol over a pipe.
 
 use std::{
     io::{BufRead as _, BufReader, Write as _},
@@ -37,15 +37,15 @@ impl Page {
     /// When Chromium is missing or does not answer.
     pub fn open(address: &str, scripts: Scripts) -> Self {
         let mut page = Self::start();
-        let target = page.call("Target.createTarget", json!({"url": "about:blank"}));
+        let target = page.call("Target.createTarget", &json!({"url": "about:blank"}));
         let attached = page.call(
             "Target.attachToTarget",
-            json!({"targetId": target["targetId"], "flatten": true}),
+            &json!({"targetId": at(&target, "/targetId"), "flatten": true}),
         );
-        page.session = attached["sessionId"].as_str().map(ToOwned::to_owned);
+        page.session = at(&attached, "/sessionId").as_str().map(ToOwned::to_owned);
         let is_off = scripts == Scripts::Off;
-        page.call("Emulation.setScriptExecutionDisabled", json!({"value": is_off}));
-        page.call("Page.navigate", json!({"url": address}));
+        page.call("Emulation.setScriptExecutionDisabled", &json!({"value": is_off}));
+        page.call("Page.navigate", &json!({"url": address}));
         page
     }
 
@@ -55,8 +55,8 @@ impl Page {
     /// When Chromium does not answer.
     pub fn document(&mut self) -> String {
         let expression = json!({"expression": "document.documentElement.outerHTML", "returnByValue": true});
-        let answer = self.call("Runtime.evaluate", expression);
-        answer["result"]["value"].as_str().unwrap_or_default().to_owned()
+        let answer = self.call("Runtime.evaluate", &expression);
+        at(&answer, "/result/value").as_str().unwrap_or_default().to_owned()
     }
 
     /// Waits until the document contains this text, and gives it.
@@ -75,8 +75,8 @@ impl Page {
     /// # Panics
     /// When Chromium does not answer.
     pub fn picture(&mut self) -> String {
-        let answer = self.call("Page.captureScreenshot", json!({"format": "png"}));
-        answer["data"].as_str().unwrap_or_default().to_owned()
+        let answer = self.call("Page.captureScreenshot", &json!({"format": "png"}));
+        at(&answer, "/data").as_str().unwrap_or_default().to_owned()
     }
 
     fn start() -> Self {
@@ -118,7 +118,7 @@ impl Page {
     }
 
     /// Calls a method and gives its result; events in between are not looked at.
-    fn call(&mut self, method: &str, parameters: Value) -> Value {
+    fn call(&mut self, method: &str, parameters: &Value) -> Value {
         self.calls += 1;
         let mut call = json!({"id": self.calls, "method": method, "params": parameters});
         if let (Some(session), Some(fields)) = (&self.session, call.as_object_mut()) {
@@ -131,12 +131,17 @@ impl Page {
             let Ok(message) = self.messages.recv_timeout(PATIENCE) else {
                 panic!("chromium does not answer {method}; is the package chromium installed? .ci/run installs it");
             };
-            if message["id"] == json!(self.calls) {
-                assert!(message["error"].is_null(), "{method}: {message}");
-                return message["result"].clone();
+            if *at(&message, "/id") == json!(self.calls) {
+                assert!(at(&message, "/error").is_null(), "{method}: {message}");
+                return at(&message, "/result").clone();
             }
         }
     }
+}
+
+/// What stands at a JSON pointer (RFC 6901), null where nothing does.
+fn at<'a>(value: &'a Value, pointer: &str) -> &'a Value {
+    value.pointer(pointer).unwrap_or(&Value::Null)
 }
 
 impl Drop for Page {

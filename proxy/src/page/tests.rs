@@ -254,7 +254,7 @@ fn certificates_are_listed_by_the_end_of_their_validity() {
 #[test]
 fn ten_thousand_routes_are_one_part_of_a_table() {
     let page = Page::with(&resources(10_000, "app"));
-    let began = propylon_kit::clock::now();
+    let began = clock::now();
     let text = page.text("sort=p99");
     let took = began.elapsed();
     println!("10,000 routes rendered in {took:?}, {} bytes", text.len());
