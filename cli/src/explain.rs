@@ -35,7 +35,7 @@ use offline::ServingArgs;
 #[derive(Args, Clone, Debug)]
 #[command(group = ArgGroup::new("source").required(true).args(["folder", "live", "diff"]))]
 pub(crate) struct ExplainArgs {
-    /// The request's URL: http://HOST[:PORT]/PATH?QUERY or https://...; taken as it is, dot segments included
+    /// The request's URL, `http://HOST[:PORT]/PATH?QUERY` or `https://...`; taken as it is, dot segments included
     #[arg(value_name = "URL", required_unless_present = "diff")]
     url: Option<String>,
     /// Method

@@ -27,7 +27,7 @@ use propylon_kit::{
 use propylon_model::{Delta, Resources};
 
 use crate::{
-    balance::locality::Here,
+    balance::{affinity::StickyKey, locality::Here},
     config::{Config, Limits, Switch},
     edge::TrustedProxies,
     proxy::Addresses,
@@ -59,6 +59,8 @@ struct Settings {
     trusted: TrustedProxies,
     via: bool,
     here: Here,
+    /// Key of affinity cookies; none: that of another process is not known.
+    sticky_key: Option<Arc<StickyKey>>,
     /// Whether external names are looked up: only a running proxy does.
     resolves: bool,
 }
@@ -93,6 +95,7 @@ impl Explainer {
                 trusted: TrustedProxies::new(config.trusted_proxies.iter().copied()),
                 via: config.via == Switch::On,
                 here: config.here.clone(),
+                sticky_key: config.sticky_key.clone(),
                 resolves: false,
             },
         })
@@ -110,6 +113,7 @@ impl Explainer {
                 trusted: shared.trusted.clone(),
                 via: shared.config.via == Switch::On,
                 here: shared.config.here.clone(),
+                sticky_key: Some(Arc::clone(&shared.sticky.key)),
                 resolves: true,
             },
         }

@@ -30,6 +30,7 @@ pub(crate) use self::{
     head::{ExtraFields, HeadParts, body_length, request_head},
     normalise::{Normalised, normalise},
     retry::RETRY_REASONS,
+    sticky::Sticky,
     upgrade::Asked,
 };
 use crate::{

@@ -128,7 +128,7 @@ impl SideView {
             });
         }
         for (name, value) in &self.settings {
-            target.push_str(&format!(", {name} {value}"));
+            target.extend([", ", name, " ", value]);
         }
         target
     }

@@ -1,6 +1,9 @@
 //! A folder of manifests, compiled as `propylon run` does it.
 
-use std::{net::SocketAddr, path::Path};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
 use clap::{Args, Parser};
 use propylon_kit::clock;
@@ -19,28 +22,31 @@ use crate::{compiler::Compiler, failure::Failure, folder::Folder, run::CompileAr
 pub(super) struct ServingArgs {
     /// With -f: address for plain HTTP (repeatable; `off` switches it off)
     #[arg(long = "http", value_name = "ADDR:PORT", value_delimiter = ',')]
-    own_http: Vec<String>,
+    listen_http: Vec<String>,
     /// With -f: address for HTTPS (repeatable; `off` switches it off)
     #[arg(long = "https", value_name = "ADDR:PORT", value_delimiter = ',')]
-    own_https: Vec<String>,
+    listen_https: Vec<String>,
     /// With -f: port in redirects to HTTPS
     #[arg(long = "https-public-port", value_name = "N")]
-    own_https_public_port: Option<u16>,
+    redirect_port: Option<u16>,
     /// With -f: peers whose forwarded headers are believed
     #[arg(long = "trusted-proxies", value_name = "CIDR,...", value_delimiter = ',')]
-    own_trusted_proxies: Vec<String>,
+    believed_proxies: Vec<String>,
     /// With -f: add `Via` to requests
     #[arg(long = "via", value_enum)]
-    own_via: Option<Switch>,
+    via_field: Option<Switch>,
     /// With -f: longest request head in bytes
     #[arg(long = "max-header-bytes", value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1024..=1_048_576))]
-    own_max_header_bytes: Option<u32>,
+    most_header_bytes: Option<u32>,
     /// With -f: most request header fields
     #[arg(long = "max-headers", value_name = "N", value_parser = clap::value_parser!(u32).range(8..=4096))]
-    own_max_headers: Option<u32>,
+    most_headers: Option<u32>,
     /// With -f: longest request target in bytes
     #[arg(long = "max-uri-bytes", value_name = "BYTES", value_parser = clap::value_parser!(u32).range(256..=65_000))]
-    own_max_uri_bytes: Option<u32>,
+    most_uri_bytes: Option<u32>,
+    /// With -f: key of affinity cookies, so that one given with -H can be read
+    #[arg(long = "sticky-key-file", value_name = "FILE")]
+    sticky_key: Option<PathBuf>,
 }
 
 impl ServingArgs {
@@ -52,19 +58,20 @@ impl ServingArgs {
         }
         let mut args = Run::parse_from(["propylon explain"]).args;
         for (own, default) in [
-            (self.own_http, &mut args.http),
-            (self.own_https, &mut args.https),
-            (self.own_trusted_proxies, &mut args.trusted_proxies),
+            (self.listen_http, &mut args.http),
+            (self.listen_https, &mut args.https),
+            (self.believed_proxies, &mut args.trusted_proxies),
         ] {
             if !own.is_empty() {
                 *default = own;
             }
         }
-        args.https_public_port = self.own_https_public_port.or(args.https_public_port);
-        args.via = self.own_via.unwrap_or(args.via);
-        args.max_header_bytes = self.own_max_header_bytes.unwrap_or(args.max_header_bytes);
-        args.max_headers = self.own_max_headers.unwrap_or(args.max_headers);
-        args.max_uri_bytes = self.own_max_uri_bytes.unwrap_or(args.max_uri_bytes);
+        args.https_public_port = self.redirect_port.or(args.https_public_port);
+        args.via = self.via_field.unwrap_or(args.via);
+        args.max_header_bytes = self.most_header_bytes.unwrap_or(args.max_header_bytes);
+        args.max_headers = self.most_headers.unwrap_or(args.max_headers);
+        args.max_uri_bytes = self.most_uri_bytes.unwrap_or(args.max_uri_bytes);
+        args.sticky_key_file = self.sticky_key.or(args.sticky_key_file);
         Ok(args.into_config(FILES)?)
     }
 }

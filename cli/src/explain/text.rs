@@ -162,7 +162,10 @@ fn filters(explanation: &Explanation) -> Vec<Vec<String>> {
 }
 
 fn service(backend: &BackendView) -> String {
-    let hash_on = backend.hash_on.iter().map(|on| format!(" on {on}")).collect::<String>();
+    let hash_on = backend
+        .hash_on
+        .as_ref()
+        .map_or_else(String::new, |on| format!(" on {on}"));
     format!(
         "{} port {}, {}, {}{hash_on}, affinity {}",
         backend.service, backend.port, backend.protocol, backend.load_balancing, backend.affinity
@@ -197,11 +200,8 @@ fn endpoints(backend: Option<&BackendView>) -> Vec<Vec<String>> {
 
 fn result(explanation: &Explanation) -> String {
     let result = &explanation.result;
-    let target = result
-        .location
-        .iter()
-        .map(|location| format!(" to {location}"))
-        .collect::<String>();
+    let location = result.location.as_ref();
+    let target = location.map_or_else(String::new, |location| format!(" to {location}"));
     match (&result.status, &result.reason, result.action.as_str()) {
         (Some(status), Some(reason), _) => format!("{status}{target} {reason}: {}", result.why),
         (_, _, "forward") => match explanation.backend.as_ref().and_then(|backend| backend.pick.as_ref()) {

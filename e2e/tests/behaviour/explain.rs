@@ -50,15 +50,14 @@ fn a_folder_and_the_running_proxy_explain_what_the_proxy_does() {
             assert_eq!(offline[part], live[part], "{path} {part}");
         }
         let response = gate.get("web.example", path);
-        match live["result"]["status"].as_u64() {
-            Some(status) => assert_eq!(u64::from(response.status), status, "{path}"),
-            None => {
-                let report = Report::of(&response);
-                let service = format!("default/{} Service", report.name());
-                assert_eq!(live["backend"]["service"], service.as_str(), "{path}");
-                let line = format!("GET {} HTTP/1.1", report.text("target"));
-                assert_eq!(live["sent"][0]["head"][0], line.as_str(), "{path}");
-            }
+        if let Some(status) = live["result"]["status"].as_u64() {
+            assert_eq!(u64::from(response.status), status, "{path}");
+        } else {
+            let report = Report::of(&response);
+            let service = format!("default/{} Service", report.name());
+            assert_eq!(live["backend"]["service"], service.as_str(), "{path}");
+            let line = format!("GET {} HTTP/1.1", report.text("target"));
+            assert_eq!(live["sent"][0]["head"][0], line.as_str(), "{path}");
         }
     }
     let (code, text, _) = explain(&["http://web.example/admin", "--admin", &admin]);

@@ -1,6 +1,9 @@
 //! The last stages: the Service, its endpoints with their chances, and the head that is written.
 
-use std::{net::IpAddr, sync::atomic::Ordering::Relaxed};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::atomic::Ordering::Relaxed,
+};
 
 use http::{Request, request::Parts};
 use hyper::body::Incoming;
@@ -11,7 +14,7 @@ use propylon_model::{
 use propylon_routing::Route;
 
 use super::{
-    BackendView, EndpointView, ResultView, SentView,
+    BackendView, EndpointView, FilterView, ResultView, SentView,
     story::{Ended, Story, answered, has_body},
 };
 use crate::{
@@ -28,10 +31,25 @@ use crate::{
     proxy::lock,
     reason::Reason,
     respond::ProxyError,
-    spine::{Asked, Circumstances, ExtraFields, HeadParts, Normalised, body_length, request_head},
+    spine::{Asked, Circumstances, ExtraFields, HeadParts, Normalised, Sticky, body_length, request_head},
     tables::Target,
     upstream::{RequestHead, request_of, serialize_head},
 };
+
+/// Tells the Service and the endpoints of TLS that is handed on unopened.
+pub(super) fn tell_unopened(story: &mut Story<'_>, handle: &PoolHandle, client: IpAddr, parts: &Parts) {
+    let list = handle.endpoints.current.load();
+    let at = Moment {
+        now_ms: process_ms(),
+        here: &story.explainer.settings.here,
+        client,
+        parts,
+        sticky: None,
+    };
+    let mut view = backend_view(&at, handle, &list);
+    "tls".clone_into(&mut view.protocol);
+    story.told.backend = Some(view);
+}
 
 /// Tells the Service, the endpoints and what is sent.
 pub(super) fn tell(
@@ -52,6 +70,7 @@ pub(super) fn tell(
         here: &story.explainer.settings.here,
         client: request.forwarded.client,
         parts: of.parts,
+        sticky: affinity(story, of.parts, handle),
     };
     let mut view = backend_view(&at, handle, &list);
     view.external_name = external_name(story, &handle.spec);
@@ -124,6 +143,36 @@ struct Moment<'a> {
     here: &'a Here,
     client: IpAddr,
     parts: &'a Parts,
+    /// Where the affinity cookie leads.
+    sticky: Option<SocketAddr>,
+}
+
+/// Tells what affinity does; gives where the client's cookie leads.
+fn affinity(story: &mut Story<'_>, parts: &Parts, handle: &PoolHandle) -> Option<SocketAddr> {
+    let policy = &handle.spec.policy;
+    let key = story.explainer.settings.sticky_key.clone();
+    let bound = key
+        .as_ref()
+        .and_then(|key| Sticky::of(parts, key, handle))
+        .and_then(|sticky| sticky.bound);
+    let why = match (&policy.affinity, bound) {
+        (Affinity::None, _) => return None,
+        (Affinity::ClientIp(_), _) => "by client address: the same client gets the same endpoint".to_owned(),
+        (Affinity::Cookie(cookie), Some(address)) => format!("cookie {} leads to {address}", cookie.name),
+        (Affinity::Cookie(cookie), None) if key.is_none() => {
+            let name = &cookie.name;
+            format!("cookie {name} is not read here: a running proxy has the key, or --sticky-key-file gives it")
+        }
+        (Affinity::Cookie(cookie), None) => {
+            format!("no cookie {} that is good here: the response sets one", cookie.name)
+        }
+    };
+    story.told.filters.push(FilterView {
+        name: "affinity".to_owned(),
+        effect: "passes".to_owned(),
+        why,
+    });
+    bound
 }
 
 fn backend_view(at: &Moment<'_>, handle: &PoolHandle, list: &EndpointList) -> BackendView {
@@ -173,14 +222,20 @@ fn endpoint_views(at: &Moment<'_>, list: &EndpointList, policy: &PoolPolicy) -> 
     views
 }
 
-/// The endpoint that a hash decides, where one does.
+/// The endpoint that the client's cookie or a hash decides, where one does.
 fn bound_place(at: &Moment<'_>, list: &EndpointList, policy: &PoolPolicy, usable: &[bool]) -> Option<usize> {
+    let may_use = |place: usize| usable.get(place).copied().unwrap_or(false);
+    if let Some(address) = at.sticky {
+        let place = list.endpoints.iter().position(|live| live.spec.address == address);
+        if let Some(place) = place.filter(|place| may_use(*place)) {
+            return Some(place);
+        }
+    }
     let key = match (&policy.affinity, policy.algorithm) {
         (Affinity::ClientIp(_), _) => hash::client(at.client),
         (_, Algorithm::Maglev) => hash_key(policy, at.client, Some(at.parts)),
         _ => return None,
     };
-    let may_use = |place: usize| usable.get(place).copied().unwrap_or(false);
     list.table().find(key, list.endpoints.len(), may_use)
 }
 

@@ -4,13 +4,13 @@ use std::{net::SocketAddr, sync::Arc};
 
 use http::request::Parts;
 use hyper::body::Incoming;
-use propylon_model::{Action, RouteGroup};
+use propylon_model::{Action, HostPattern, RouteGroup};
 use propylon_routing::{Found, Route};
 use rustls::{CipherSuite, ProtocolVersion};
 
 use super::{
-    Explainer, Explanation, FieldView, FilterView, HostView, ListenerView, PathView, Query, QueryError, ReadingView,
-    RequestView, ResultView, SCHEMA, TlsView, backend, head, query::Url, rules,
+    Explainer, Explanation, FieldView, FilterView, HostView, ListenerView, PassthroughView, PathView, Query,
+    QueryError, ReadingView, RequestView, ResultView, SCHEMA, TlsView, backend, head, query::Url, rules,
 };
 use crate::{
     edge::{PeerInfo, Scheme},
@@ -70,6 +70,9 @@ pub(super) fn answered(error: &ProxyError) -> Ended {
 impl Story<'_> {
     fn run(&mut self, query: &Query, url: &Url<'_>) -> Result<(), Ended> {
         let local = self.listener(url)?;
+        if url.scheme == Scheme::Https {
+            self.passthrough(query, url)?;
+        }
         let tls = (url.scheme == Scheme::Https).then(|| self.tls(url));
         let settings = &self.explainer.settings;
         let (parts, body) =
@@ -113,6 +116,37 @@ impl Story<'_> {
             address: address.to_string(),
         });
         Ok(*address)
+    }
+
+    /// TLS of a host that is handed on unopened goes no further here.
+    fn passthrough(&mut self, query: &Query, url: &Url<'_>) -> Result<(), Ended> {
+        let Some(name) = url.server_name() else { return Ok(()) };
+        let (forward, entry) = {
+            let applier = lock(&self.explainer.applier);
+            let Some(forward) = applier.live().l4.hosts().find(&name).map(Arc::clone) else {
+                return Ok(());
+            };
+            let entries = applier.resources().passthrough.values();
+            let of_service =
+                entries.filter(|entry| entry.service == forward.pool.spec.service && entry.host.covers(&name));
+            let entry = of_service.min_by_key(|entry| matches!(entry.host, HostPattern::Wildcard(_)));
+            (forward, entry.cloned())
+        };
+        self.told.tls = Some(TlsView {
+            server_name: Some(name),
+            passthrough: entry.map(|entry| PassthroughView {
+                object: entry.source.to_string(),
+                host: entry.host.to_string(),
+            }),
+            ..TlsView::default()
+        });
+        let (parts, ()) = http::Request::new(()).into_parts();
+        backend::tell_unopened(self, &forward.pool, query.client_ip, &parts);
+        Err(Ended(Box::new(ResultView {
+            action: "passthrough".to_owned(),
+            why: "TLS is handed on unopened: what is inside is the endpoint's".to_owned(),
+            ..ResultView::default()
+        })))
     }
 
     /// The handshake of a client of today: TLS 1.3, every type of key, HTTP/1.1.

@@ -1,9 +1,10 @@
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use clap::Parser;
 use propylon_model::{
-    Action, BackendProtocol, BackendTls, Endpoint, Endpoints, EndpointsName, GroupName, HostPattern, Kind, NormalPath,
-    ObjectRef, PathMatch, Pool, PoolName, Refusal, RouteGroup, RoutePolicy, Rule, RulePosition, balance::PoolPolicy,
+    Action, Affinity, AffinityCookie, Algorithm, BackendProtocol, BackendTls, Endpoint, Endpoints, EndpointsName,
+    GroupName, HashOn, HostPattern, Kind, NormalPath, ObjectRef, Passthrough, PathMatch, Pool, PoolName, PoolPolicy,
+    Refusal, RouteGroup, RoutePolicy, Rule, RulePosition,
 };
 
 use super::*;
@@ -287,4 +288,101 @@ fn the_form_of_the_answer_is_read_as_it_is_written() {
             "tls", "winner"
         ]
     );
+}
+
+impl World {
+    /// Changes how an endpoint of `default/web:80` is chosen.
+    fn with_policy(mut self, policy: PoolPolicy) -> Self {
+        let pool = self.0.pools.get_mut("default/web:80").unwrap();
+        Arc::make_mut(pool).policy = policy;
+        self
+    }
+}
+
+fn chances(explanation: &Explanation) -> Vec<f64> {
+    let backend = explanation.backend.as_ref().unwrap();
+    backend.endpoints.iter().map(|endpoint| endpoint.chance).collect()
+}
+
+#[test]
+fn a_hash_decides_the_endpoint_and_weights_the_chances() {
+    let mut world = World::shop().with_policy(PoolPolicy {
+        algorithm: Algorithm::Maglev,
+        hash_on: HashOn::Header("x-user".into()),
+        ..PoolPolicy::default()
+    });
+    let pick = |world: &World, user: u32| {
+        let query = with_header("http://shop.test/", &format!("X-User: {user}"));
+        world.explain(&[], &query).backend.unwrap().pick.unwrap()
+    };
+    let picks: std::collections::BTreeSet<String> = (0..32).map(|user| pick(&world, user)).collect();
+    assert_eq!(picks.len(), 2);
+    assert!((0..8).all(|user| pick(&world, user) == pick(&world, user)));
+    world = world.with_policy(PoolPolicy {
+        algorithm: Algorithm::RoundRobin,
+        ..PoolPolicy::default()
+    });
+    let list = world.0.endpoints.get_mut("default/web:80").unwrap();
+    Arc::make_mut(list).endpoints[1].weight = 3;
+    assert_eq!(chances(&world.get("http://shop.test/")), [0.25, 0.75]);
+}
+
+#[test]
+fn an_affinity_cookie_is_read_where_the_key_is_known() {
+    let world = World::shop().with_policy(PoolPolicy {
+        affinity: Affinity::Cookie(AffinityCookie::default()),
+        ..PoolPolicy::default()
+    });
+    let key = Arc::new(StickyKey::new(&[7; 64]).unwrap());
+    let token = key
+        .seal([1; 12], "default/web:80", ([10, 0, 0, 2], 8080).into())
+        .unwrap();
+    let query = with_header("http://shop.test/", &format!("Cookie: PROPYLON={token}"));
+    let mut config = config(&[]);
+    let explain = |config: &Config| {
+        let explainer = Explainer::offline(config, &world.0, 1_700_000_000).unwrap();
+        explainer.explain(&query).unwrap()
+    };
+    let unread = explain(&config);
+    assert_eq!(chances(&unread), [0.5, 0.5]);
+    assert!(unread.filters.last().unwrap().why.contains("--sticky-key-file"));
+    config.sticky_key = Some(key);
+    let read = explain(&config);
+    assert_eq!(chances(&read), [0.0, 1.0]);
+    assert_eq!(
+        read.filters.last().unwrap().why,
+        "cookie PROPYLON leads to 10.0.0.2:8080"
+    );
+}
+
+#[test]
+fn tls_that_is_handed_on_unopened_ends_there() {
+    let mut world = World::shop();
+    let host = HostPattern::parse("*.raw.test").unwrap();
+    let passthrough = Passthrough {
+        source: ObjectRef::new(Kind::Ingress, "default", "raw"),
+        service: ObjectRef::new(Kind::Service, "default", "web"),
+        created_unix_s: None,
+        host,
+        not_for: Vec::new(),
+        endpoints: EndpointsName::new("default/web:80"),
+        policy: PoolPolicy::default(),
+        send_proxy: None,
+        connect_timeout: Duration::from_secs(1),
+        idle_timeout: Duration::from_secs(60),
+    };
+    world
+        .0
+        .passthrough
+        .insert(GroupName::new("default/raw/*.raw.test"), Arc::new(passthrough));
+    let explanation = world.get("https://a.raw.test/");
+    assert_eq!(explanation.result.action, "passthrough");
+    let told = explanation.tls.as_ref().unwrap().passthrough.as_ref().unwrap();
+    assert_eq!(
+        (told.object.as_str(), told.host.as_str()),
+        ("default/raw Ingress", "*.raw.test")
+    );
+    assert_eq!(chances(&explanation), [0.5, 0.5]);
+    assert!(explanation.sent.is_empty() && explanation.rules.is_empty());
+    assert_eq!(world.get("https://raw.test/").result.status, Some(404));
 }

@@ -60,7 +60,7 @@ pub(super) async fn forward(
     };
     let head = request_head(of, request, &made);
     let pool = exchange.worker.local_pool(handle);
-    let sticky = Sticky::of(exchange, handle);
+    let sticky = Sticky::of(of.parts, &exchange.worker.shared.sticky.key, handle);
     let attempts = Attempts {
         exchange,
         pool: &pool,

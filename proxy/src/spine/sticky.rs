@@ -2,13 +2,13 @@
 
 use std::net::SocketAddr;
 
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, HeaderValue, header, request::Parts};
 use propylon_model::{Affinity, AffinityCookie};
 use propylon_routing::Route;
 
 use crate::{
     balance::{
-        affinity::{Channel, set_cookie},
+        affinity::{Channel, StickyKey, set_cookie},
         hash,
     },
     exchange::Exchange,
@@ -17,24 +17,23 @@ use crate::{
 };
 
 /// A client that is to be bound to an endpoint.
-pub(super) struct Sticky<'a> {
+pub(crate) struct Sticky<'a> {
     cookie: &'a AffinityCookie,
     /// The list of endpoints that the cookie's value is good for.
     scope: &'a str,
     /// Where its cookie leads.
-    pub(super) bound: Option<SocketAddr>,
+    pub(crate) bound: Option<SocketAddr>,
 }
 
 impl<'a> Sticky<'a> {
     /// What the policy of a pool makes of a request; none where it binds by no cookie.
-    pub(super) fn of(exchange: &Exchange, handle: &'a PoolHandle) -> Option<Self> {
+    pub(crate) fn of(parts: &Parts, key: &StickyKey, handle: &'a PoolHandle) -> Option<Self> {
         let Affinity::Cookie(cookie) = &handle.spec.policy.affinity else {
             return None;
         };
         let scope = handle.spec.endpoints.as_str();
-        let fields = exchange.parts.headers.get_all(header::COOKIE);
+        let fields = parts.headers.get_all(header::COOKIE);
         let value = hash::cookie(fields.iter().map(HeaderValue::as_bytes), &cookie.name);
-        let key = &exchange.worker.shared.sticky.key;
         Some(Self {
             cookie,
             scope,

@@ -114,7 +114,7 @@ fn send(address: std::net::SocketAddr, query: &Query) -> RawResponse {
     let (host, path) = rest.split_once('/').unwrap();
     let mut head = format!("{} /{path} HTTP/1.1\r\nHost: {host}\r\n", query.method);
     for (name, value) in &query.headers {
-        head.push_str(&format!("{name}: {value}\r\n"));
+        head.extend([name, ": ", value, "\r\n"]);
     }
     let mut client = RawClient::connect(address).unwrap();
     client.send((head + "\r\n").as_bytes()).unwrap();
