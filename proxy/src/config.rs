@@ -139,6 +139,15 @@ pub struct DataPlaneArgs {
     /// ends: for pods, where the end of a container starts it again
     #[arg(long, value_name = "DURATION", env = "PROPYLON_TAKEOVER_LINGER", default_value = "0s", value_parser = parse_grace)]
     pub takeover_linger: Duration,
+    /// Where `/proc` and `/sys` are, for the memory limit (tests)
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "PROPYLON_MEMORY_ROOT",
+        default_value = "/",
+        hide = true
+    )]
+    pub memory_root: PathBuf,
     /// After SIGTERM, how long new connections are still accepted (SIGINT: not at all)
     #[arg(long, value_name = "DURATION", env = "PROPYLON_DRAIN_ACCEPT_GRACE", default_value = "10s", value_parser = parse_grace)]
     pub drain_accept_grace: Duration,
@@ -247,6 +256,8 @@ pub struct Config {
     pub takeover: Option<PathBuf>,
     /// Waiting for SIGTERM after another process has taken over, beyond the drain.
     pub takeover_linger: Duration,
+    /// Where `/proc` and `/sys` are.
+    pub memory_root: PathBuf,
     /// Accepting after SIGTERM.
     pub drain_accept_grace: Duration,
     /// Finishing after the grace.
@@ -337,6 +348,7 @@ impl DataPlaneArgs {
                 idle_ms: millis(self.idle_timeout),
                 write_stall_ms: millis(self.write_stall_timeout),
             },
+            memory_root: self.memory_root,
             takeover: self.takeover,
             takeover_linger: self.takeover_linger,
             drain_accept_grace: self.drain_accept_grace,

@@ -17,6 +17,7 @@ use tokio::{runtime::Runtime, sync::mpsc, time::interval};
 use crate::{
     drain::drain,
     explain::{self, Explainer},
+    overload,
     overview::{Overview, SAMPLE_PAUSE},
     proxy::{StartError, lock},
     sockets::Door,
@@ -88,6 +89,7 @@ pub(crate) fn spawn(parts: Parts, commands: mpsc::Receiver<Command>) -> Result<O
         if let Some(path) = socket {
             tokio::task::spawn_local(serve_socket_later(path, later, Arc::clone(&parts.shared)));
         }
+        tokio::task::spawn_local(overload::watch(Arc::clone(&parts.shared)));
         serve(parts, commands).await;
     };
     let thread = move || tokio::task::LocalSet::new().block_on(&runtime, run);

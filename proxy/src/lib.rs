@@ -24,6 +24,7 @@ mod http_server;
 mod l4;
 mod listener;
 mod observe;
+mod overload;
 mod overview;
 mod page;
 mod pool;

@@ -1,9 +1,12 @@
 //! The accept loop of a worker.
 
 use std::{
+    fs::File,
+    future::poll_fn,
     net::{SocketAddr, TcpListener as StdListener},
     pin::pin,
     rc::Rc,
+    task::Poll,
     time::Duration,
 };
 
@@ -15,6 +18,8 @@ use tokio::{
 use crate::{
     admission::Permit,
     edge::Scheme,
+    overload,
+    reason::Reason,
     sockets::{Door, Transport},
     worker::Worker,
 };
@@ -28,14 +33,28 @@ pub(crate) struct Bound {
 
 /// Accepts from when the door opens until it closes.
 pub(crate) async fn accept_loop(worker: Rc<Worker>, listener: TcpListener, scheme: Scheme) {
+    let shared = &worker.shared;
     let mut backoff = Backoff::default();
-    worker.shared.until_door(|door| door != Door::Waiting).await;
-    let mut closed = pin!(worker.shared.until_door(|door| door == Door::Closed));
-    while worker.shared.is_door_open() {
+    let mut reserve = Reserve::default();
+    shared.until_door(|door| door != Door::Waiting).await;
+    let mut closed = pin!(shared.until_door(|door| door == Door::Closed));
+    let (mut full, mut turn) = (Duration::ZERO, 0_u32);
+    while shared.is_door_open() {
+        reserve.fill();
         // Looked at, not taken: a permit held while waiting would be missing to the other workers.
-        if !Permit::is_free(&worker.shared) {
+        if !Permit::is_free(shared) {
+            if full >= FULL_PATIENCE {
+                refuse_queue(&worker, &listener, scheme, Reason::OverloadConnections).await;
+            }
+            full += FULL;
             sleep(FULL).await;
             continue;
+        }
+        full = Duration::ZERO;
+        turn += 1;
+        if turn.is_multiple_of(ACCEPTS_PER_TURN) {
+            // However many wait: those who are being served are served in between.
+            tokio::task::yield_now().await;
         }
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -43,27 +62,80 @@ pub(crate) async fn accept_loop(worker: Rc<Worker>, listener: TcpListener, schem
             () = &mut closed => break,
         };
         match accepted {
-            Ok((stream, peer)) => {
+            Ok(accepted) => {
                 backoff = Backoff::default();
-                // Another worker may have taken the last one meanwhile: the connection waits then, as in the queue.
-                let permit = loop {
-                    match Permit::acquire(&worker.shared) {
-                        Some(permit) => break permit,
-                        None if !worker.shared.is_door_open() => return,
-                        None => sleep(FULL).await,
-                    }
-                };
-                spawn(&worker, stream, peer, (scheme, permit));
+                take(&worker, accepted, scheme).await;
+            }
+            Err(error) if overload::is_starved(&error) => {
+                shared.pressure.note_starved();
+                reserve.spend();
+                refuse_queue(&worker, &listener, scheme, Reason::OverloadDescriptors).await;
+                reserve.fill();
+                sleep(backoff.next()).await;
             }
             Err(error) => {
-                tracing::warn!(%error, "accept failed");
+                tracing::debug!(%error, "accept failed");
                 sleep(backoff.next()).await;
             }
         }
     }
-    let is_handed_over = |address| worker.shared.sockets.is_handed_over(Transport::Tcp, address);
+    let is_handed_over = |address| shared.sockets.is_handed_over(Transport::Tcp, address);
     if !listener.local_addr().is_ok_and(is_handed_over) {
         drain_queue(&worker, &listener, scheme).await;
+    }
+}
+
+/// Serves a connection, or refuses it where memory is short.
+async fn take(worker: &Rc<Worker>, (stream, peer): (TcpStream, SocketAddr), scheme: Scheme) {
+    if worker.shared.pressure.refuses_connections() {
+        return refuse(worker, (stream, peer), scheme, Reason::OverloadMemory);
+    }
+    // Another worker may have taken the last place meanwhile: the connection waits then, as in the queue.
+    let mut waited = Duration::ZERO;
+    let permit = loop {
+        match Permit::acquire(&worker.shared) {
+            Some(permit) => break permit,
+            None if waited >= FULL_PATIENCE || !worker.shared.is_door_open() => {
+                return refuse(worker, (stream, peer), scheme, Reason::OverloadConnections);
+            }
+            None => sleep(FULL).await,
+        }
+        waited += FULL;
+    };
+    spawn(worker, stream, peer, (scheme, permit));
+}
+
+/// Refuses what waits in the queue, up to a number.
+async fn refuse_queue(worker: &Rc<Worker>, listener: &TcpListener, scheme: Scheme, reason: Reason) {
+    for _ in 0..ACCEPTS_PER_TURN {
+        match poll_fn(|context| Poll::Ready(listener.poll_accept(context))).await {
+            Poll::Ready(Ok(accepted)) => refuse(worker, accepted, scheme, reason),
+            Poll::Ready(Err(_)) | Poll::Pending => return,
+        }
+    }
+}
+
+fn refuse(worker: &Worker, (stream, peer): (TcpStream, SocketAddr), scheme: Scheme, reason: Reason) {
+    if reason == Reason::OverloadConnections {
+        worker.shared.pressure.note_full();
+    }
+    overload::refuse(&stream, scheme, reason);
+    crate::observe::refused_at_accept(worker, (peer, scheme), reason);
+}
+
+/// A descriptor kept back, so that clients can be told that there are none left.
+#[derive(Default)]
+struct Reserve(Option<File>);
+
+impl Reserve {
+    fn fill(&mut self) {
+        if self.0.is_none() {
+            self.0 = File::open("/dev/null").ok();
+        }
+    }
+
+    fn spend(&mut self) {
+        self.0 = None;
     }
 }
 
@@ -108,3 +180,7 @@ impl Backoff {
 
 /// Pause while the process has as many connections as it may.
 const FULL: Duration = Duration::from_millis(10);
+/// How long connections wait for one of them to end; then they are refused.
+const FULL_PATIENCE: Duration = Duration::from_secs(1);
+/// Connections taken, or refused, before others have their turn.
+const ACCEPTS_PER_TURN: u32 = 32;

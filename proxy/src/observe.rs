@@ -1,6 +1,6 @@
 //! What is written down of connections and exchanges: metrics and the access log. Never fails, never waits.
 
-use std::rc::Rc;
+use std::{net::SocketAddr, rc::Rc};
 
 use http::{HeaderValue, Version, header};
 use propylon_kit::access_log::{Entry, UpstreamEntry};
@@ -12,6 +12,7 @@ use propylon_kit::metrics::{
 
 use crate::{
     connection_state::{ConnectionState, Kill},
+    edge::Scheme,
     exchange::Exchange,
     reason::Reason,
     tls::{CertIdentity, TlsFault, TlsInfo},
@@ -155,6 +156,15 @@ pub(crate) fn finish(exchange: &Rc<Exchange>) {
 
 /// A head that was refused, or did not come in time: counted and logged with the little that is known of it.
 pub(crate) fn refused(worker: &Worker, state: &ConnectionState, reason: Reason) {
+    refused_unread(worker, (state.peer.address(), scheme(state)), reason);
+}
+
+/// A connection that was refused before anything was read of it.
+pub(crate) fn refused_at_accept(worker: &Worker, (peer, scheme): (SocketAddr, Scheme), reason: Reason) {
+    refused_unread(worker, (peer, scheme.as_str()), reason);
+}
+
+fn refused_unread(worker: &Worker, (peer, scheme): (SocketAddr, &str), reason: Reason) {
     let status = reason.status().as_u16();
     worker.metrics.reason(reason.index());
     worker.metrics.route(RouteId::UNMATCHED).record(&RequestSample {
@@ -169,13 +179,12 @@ pub(crate) fn refused(worker: &Worker, state: &ConnectionState, reason: Reason) 
     if !worker.log.is_enabled() {
         return;
     }
-    let peer = state.peer.address();
     worker.log.record(&Entry {
         unix_ms: worker.unix_ms(clock::now()),
         client_address: peer.ip(),
         client_port: peer.port(),
         method: "",
-        scheme: scheme(state),
+        scheme,
         host: b"",
         path: b"",
         version: Version::HTTP_11,

@@ -40,6 +40,7 @@ use crate::{
     explain::Explainer,
     listener::{Bound, accept_loop},
     observe::Listeners,
+    overload::{self, Pressure},
     overview::Overview,
     problems::Problems,
     reason::Reason,
@@ -187,6 +188,7 @@ pub fn start(config: Config) -> Result<ProxyHandle, StartError> {
     let applier = Arc::new(Mutex::new(applier));
     let (sender, commands) = mpsc::channel(4);
     views::register(&applier, &registry);
+    overload::register(&shared, &registry);
     let explainer = Explainer::live(Arc::clone(&applier), &shared, &addresses);
     let overview = Arc::new(Overview::new(&applier));
     let parts = control::Parts {
@@ -326,6 +328,7 @@ fn new_shared(
         stage: AtomicU8::new(Stage::Running as u8),
         door: watch::Sender::new(door),
         sockets,
+        pressure: Pressure::default(),
         handed_over: watch::Sender::new(false),
         workers_listening: watch::Sender::new(0),
         sticky,

@@ -87,6 +87,12 @@ reasons! {
     Misdirected = "misdirected", MISDIRECTED_REQUEST, "http_request_denied";
     /// The Service has no endpoint that can serve.
     NoReadyEndpoints = "no_ready_endpoints", SERVICE_UNAVAILABLE, "destination_unavailable";
+    /// The process has as many client connections as it may (`--max-connections`), and had for a second.
+    OverloadConnections = "overload.connections", SERVICE_UNAVAILABLE, "http_request_denied";
+    /// No file descriptor is left, for a client or for an endpoint.
+    OverloadDescriptors = "overload.descriptors", SERVICE_UNAVAILABLE, "connection_limit_reached";
+    /// Memory is close to the limit of the cgroup.
+    OverloadMemory = "overload.memory", SERVICE_UNAVAILABLE, "http_request_denied";
     /// Different ways of reading the path select different rules.
     PathAmbiguous = "path_ambiguous", BAD_REQUEST, "http_request_error";
     /// The path is not acceptable (backslash, NUL, bad percent-encoding, a hidden dot segment).

@@ -74,9 +74,12 @@ pub(crate) fn respond(error: &ProxyError, guard: ExchangeGuard) -> Response<Resp
         Reason::MaxForwards | Reason::TraceNotAllowed => {
             headers.insert(header::ALLOW, HeaderValue::from_static(METHODS))
         }
-        Reason::EndpointQueueFull | Reason::EndpointQueueTimeout | Reason::NoReadyEndpoints => {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"))
-        }
+        Reason::EndpointQueueFull
+        | Reason::EndpointQueueTimeout
+        | Reason::NoReadyEndpoints
+        | Reason::OverloadConnections
+        | Reason::OverloadDescriptors
+        | Reason::OverloadMemory => headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1")),
         _ => None,
     };
     response

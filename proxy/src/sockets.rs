@@ -81,6 +81,8 @@ struct State {
     inherited: Vec<Held>,
     listening: Vec<Held>,
     handed_over: HashSet<Place>,
+    /// Nothing is opened any more: nobody would take what comes.
+    closed: bool,
     /// Addresses that are listened on to the end of the process (admin, status).
     lasting: HashSet<Place>,
 }
@@ -165,6 +167,7 @@ impl Sockets {
         let mut state = self.lock();
         state.handed_over.extend(kept);
         state.listening.clear();
+        state.closed = true;
     }
 
     /// Whether another process takes what is in the queue of this address.
@@ -175,12 +178,16 @@ impl Sockets {
     /// Lets go of everything but what [`Sockets::lasting`] gave out; called when the drain closes the listeners.
     pub(crate) fn close(&self) {
         let mut state = self.lock();
+        state.closed = true;
         let State { listening, lasting, .. } = &mut *state;
         listening.retain(|held| lasting.contains(&held.place));
     }
 
     fn open(&self, place: Place, workers: usize) -> io::Result<Vec<OwnedFd>> {
         let mut state = self.lock();
+        if state.closed {
+            return Err(io::Error::other("this process drains"));
+        }
         let mut sockets = state.claim(place);
         let place = if sockets.is_empty() {
             // Refused while anybody listens: SO_REUSEPORT alone would share the port with another process of this user.
@@ -329,6 +336,7 @@ mod tests {
         sockets.close();
         let address = admin[0].local_addr().unwrap();
         assert_eq!(sockets.places(), [(Transport::Tcp, address)]);
+        assert!(sockets.tcp(any(), 1).is_err(), "nobody would accept there");
     }
 
     #[test]

@@ -77,7 +77,7 @@ pub(crate) async fn serve(
             respond::internal_error()
         }
     };
-    if worker.shared.stage() != Stage::Running
+    if (worker.shared.stage() != Stage::Running || worker.shared.pressure.is_any())
         && !connection.http2.get()
         && response.status() != http::StatusCode::SWITCHING_PROTOCOLS
     {
@@ -95,6 +95,9 @@ async fn stages(
     upgrade: Option<OnUpgrade>,
 ) -> Answer {
     let circumstances = Circumstances::of(exchange);
+    if exchange.worker.shared.pressure.refuses_requests() {
+        return Err((ProxyError::from(Reason::OverloadMemory), guard));
+    }
     let request = match normalise(&circumstances) {
         Ok(request) => request,
         Err(error) => return Err((error, guard)),

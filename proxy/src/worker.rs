@@ -25,6 +25,7 @@ use crate::{
     http_server::Builders,
     l4::LocalL4,
     observe::Listeners,
+    overload::Pressure,
     pool::{Group, LocalPool, PoolHandle, is_retired},
     sockets::{Door, Sockets},
     sticky::Sticky,
@@ -43,6 +44,8 @@ pub(crate) struct Shared {
     /// Whether listeners take new work.
     pub(crate) door: watch::Sender<Door>,
     pub(crate) sockets: Arc<Sockets>,
+    /// What there is too little of.
+    pub(crate) pressure: Pressure,
     /// Whether another process has the listening sockets now.
     pub(crate) handed_over: watch::Sender<bool>,
     /// Workers whose listeners are registered.
@@ -285,6 +288,7 @@ impl Worker {
             .iter()
             .for_each(|(_, connection)| self.sweep_connection(connection, now));
         self.sweep_stalled(now);
+        self.shed_idle(now);
         self.l4.sweep(now);
         drop(self.tables());
         self.sweep_pools();
@@ -317,6 +321,39 @@ impl Worker {
         } else if connection.http2.get() && !connection.drain.get() && is_worn(connection, now) {
             connection.begin_drain();
         }
+    }
+
+    /// Where something runs out, or nine of ten places for connections are taken: lets the longest idle ones go, a few at
+    /// a time, so that those who come back do not all come at once.
+    fn shed_idle(&self, now: u64) {
+        let shared = &self.shared;
+        let (open, limit) = (
+            shared.connections.load(Ordering::Relaxed),
+            shared.config.limits.max_connections,
+        );
+        let excess = open.saturating_sub(limit / 10 * 9 + limit % 10);
+        if !shared.pressure.is_any() && excess == 0 {
+            return;
+        }
+        let connections = self.connections.borrow();
+        let mut idle: Vec<&Rc<ConnectionState>> = connections
+            .iter()
+            .map(|(_, connection)| connection)
+            .filter(|connection| {
+                let is_idle = connection.phase.get() == Phase::Idle && !connection.drain.get();
+                is_idle && now.saturating_sub(connection.since_ms.get()) >= PARK_AFTER_MS
+            })
+            .collect();
+        idle.sort_unstable_by_key(|connection| connection.since_ms.get());
+        let share = if shared.pressure.is_any() {
+            idle.len().div_ceil(SHED_SHARE)
+        } else {
+            0
+        };
+        let count = share.max(excess.div_ceil(shared.config.workers));
+        idle.into_iter()
+            .take(count)
+            .for_each(|connection| connection.begin_drain());
     }
 
     /// Ends HTTP/2 connections all of whose requests wait for the client to open its window.
@@ -373,6 +410,8 @@ fn is_worn(connection: &ConnectionState, now: u64) -> bool {
 pub(crate) const SWEEP: Duration = Duration::from_millis(100);
 /// Idle time after which an HTTP/1.1 connection keeps only its socket.
 const PARK_AFTER_MS: u64 = 1_000;
+/// One of so many idle connections is let go at each sweep while something runs out.
+const SHED_SHARE: usize = 8;
 /// Streams after which an HTTP/2 connection is asked to end.
 const MAX_STREAMS_TOTAL: u32 = 10_000;
 /// Client resets after which an HTTP/2 connection is asked to end; at twice as many it is closed.

@@ -21,6 +21,7 @@ mod l4_tcp;
 mod l4_udp;
 mod limits;
 mod observability;
+mod overload;
 mod passthrough;
 mod paths;
 mod policies;

@@ -178,6 +178,11 @@ impl Attempts<'_> {
             Err(Reason::RequestTimeout) => return Err((ProxyError::from(Reason::RequestTimeout), Cause::Final)),
             Err(reason) => reason,
         };
+        if reason == Reason::OverloadDescriptors {
+            // No endpoint is to blame, and another one is as far.
+            exchange.worker.shared.pressure.note_starved();
+            return Err((ProxyError::from(reason), Cause::Final));
+        }
         self.pool.failed(exchange, endpoint, outlier::Failure::Connect);
         Err((ProxyError::from(reason), Cause::Connect))
     }

@@ -40,6 +40,7 @@ impl Failure {
         match kind {
             UpstreamErrorKind::ClosedBeforeResponse | UpstreamErrorKind::Reset => !self.reused || self.response_started,
             UpstreamErrorKind::InvalidRequest
+            | UpstreamErrorKind::OutOfDescriptors
             | UpstreamErrorKind::Refused
             | UpstreamErrorKind::RequestBody
             | UpstreamErrorKind::UpgradeUnsupported => false,
@@ -95,6 +96,7 @@ pub(super) fn reason_of(kind: UpstreamErrorKind) -> Reason {
         UpstreamErrorKind::ConnectRefused => Reason::ConnectionRefused,
         UpstreamErrorKind::HeadTooLarge | UpstreamErrorKind::ProtocolError(_) => Reason::HttpProtocolError,
         UpstreamErrorKind::InvalidRequest => Reason::RequestInvalid,
+        UpstreamErrorKind::OutOfDescriptors => Reason::OverloadDescriptors,
         UpstreamErrorKind::RequestBody => Reason::RequestBodyInvalid,
         UpstreamErrorKind::TlsCertificate => Reason::TlsCertificateError,
         UpstreamErrorKind::TlsFailed => Reason::TlsProtocolError,

@@ -13,6 +13,7 @@ use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::TlsConnector;
 
 use super::{Http1, Http2, TlsTransport, UpstreamError, UpstreamErrorKind, UpstreamIo};
+use crate::overload;
 
 /// How long sent bytes may stay unacknowledged on an HTTP/2 connection before the kernel gives it up (RFC 5482): many
 /// exchanges share it, and a vanished backend must not take new ones for the quarter of an hour that TCP would try.
@@ -132,6 +133,7 @@ fn limit_silence(stream: &TcpStream) -> Result<(), UpstreamError> {
 
 fn connect_error(error: io::Error) -> UpstreamError {
     let kind = match error.kind() {
+        _ if overload::is_starved(&error) => UpstreamErrorKind::OutOfDescriptors,
         io::ErrorKind::ConnectionRefused => UpstreamErrorKind::ConnectRefused,
         _ => UpstreamErrorKind::ConnectFailed,
     };

@@ -20,6 +20,8 @@ pub enum UpstreamErrorKind {
     InvalidRequest,
     /// The backend broke its protocol; the text says how.
     ProtocolError(&'static str),
+    /// This process, or the machine, has no file descriptor left.
+    OutOfDescriptors,
     /// The backend declared that it did not process the request (HTTP/2 `REFUSED_STREAM`, GOAWAY): safe to repeat.
     Refused,
     /// The client's request body failed or contradicted its announced length.
@@ -42,6 +44,7 @@ impl fmt::Display for UpstreamErrorKind {
             Self::ConnectRefused => "the backend refused the connection",
             Self::HeadTooLarge => "the backend's response head is too large",
             Self::InvalidRequest => "the request cannot be sent to the backend",
+            Self::OutOfDescriptors => "no file descriptor is left for a connection to the backend",
             Self::ProtocolError(text) => return write!(formatter, "the backend broke its protocol: {text}"),
             Self::Refused => "the backend did not process the request",
             Self::RequestBody => "the client's request body failed",

@@ -83,6 +83,10 @@ metrics! {
         "Downstream TLS handshakes that ended.";
     ResponsesByReason = Counter "propylon_responses_by_reason_total" ["reason"]
         "Responses and refusals made by the proxy itself, by reason code (docs/reference/reasons.md).";
+    Overload = Gauge "propylon_overload" ["resource"]
+        "1 while new work is refused, or connections are let go, for want of memory, descriptors or connections (docs/overload.md).";
+    MemoryBytes = Gauge "propylon_memory_bytes" ["kind"]
+        "The memory limit of the cgroup and its use without the inactive page cache; 0 where there is no limit.";
     EndpointUp = Gauge "propylon_endpoint_up" ["namespace", "service", "endpoint"]
         "1 for each endpoint that takes requests; 0 where it is ready but its health checks fail or it was ejected for a while.";
     EndpointEjected = Counter "propylon_endpoint_ejected_total" ["namespace", "service", "endpoint"]
