@@ -7,7 +7,7 @@ mod survival;
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
-use propylon_model::{Algorithm, Delta, HashOn, PoolPolicy, Resources, RoutePolicy};
+use propylon_model::{Algorithm, Delta, HashOn, PoolPolicy, Resources, RoutePolicy, TrafficDistribution};
 use propylon_proxy::ProxyHandle;
 use propylon_testkit::{
     echo::{EchoOptions, EchoServer},
@@ -175,6 +175,38 @@ fn a_new_endpoint_starts_slowly() {
     proxy.apply(&Delta::between(&before, &after));
     let counts = counts(&proxy, 110);
     assert_eq!((counts["old"], counts["new"]), (100, 10));
+}
+
+#[test]
+fn near_endpoints_are_preferred_while_they_can_be_used() {
+    let failing = always("HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n");
+    let (near, far) = (echo("near"), [echo("far"), echo("far")]);
+    let addresses = [near.address, far[0].address, far[1].address];
+    let zoned = |addresses: &[SocketAddr]| {
+        let mut resources = site(addresses, &PoolPolicy::default(), &RoutePolicy::default());
+        for list in resources.endpoints.values_mut() {
+            let list = Arc::make_mut(list);
+            list.distribution = TrafficDistribution::PreferSameZone;
+            for (endpoint, zone) in list.endpoints.iter_mut().zip(["here", "there", "there"]) {
+                endpoint.zone = Some(zone.into());
+            }
+        }
+        resources
+    };
+    let proxy = start(&["--workers", "1", "--zone", "here"]);
+    let before = zoned(&addresses);
+    proxy.apply(&everything(&before));
+    assert_eq!(counts(&proxy, 20)["near"], 20);
+    proxy.apply(&Delta::between(
+        &before,
+        &zoned(&[failing.address, addresses[1], addresses[2]]),
+    ));
+    let statuses: Vec<u16> = (0..30).map(|_| get(&proxy, "/", "").status).collect();
+    assert_eq!(
+        statuses.iter().filter(|status| **status == 500).count(),
+        5,
+        "{statuses:?}"
+    );
 }
 
 /// One live endpoint beside nine that refuse: no request fails, and at most half are left out.
