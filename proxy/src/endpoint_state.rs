@@ -18,7 +18,8 @@ use propylon_kit::clock::{self, Monotonic};
 use propylon_model::{Affinity, Algorithm, Endpoint, Endpoints, Pool, PoolPolicy, TrafficDistribution};
 
 use crate::{
-    balance::maglev::Maglev, ejection::Judge, endpoint_tally::LastFailureCell, pool::Transports, waiting::Waiting,
+    balance::maglev::Maglev, client_affinity::Clients, ejection::Judge, endpoint_tally::LastFailureCell,
+    pool::Transports, waiting::Waiting,
 };
 
 /// Milliseconds since the process first asked; one clock for all workers, unlike the coarse clock of each.
@@ -152,6 +153,8 @@ pub(crate) struct EndpointsHandle {
     pub(crate) judge: Judge,
     /// Requests that wait for an endpoint with room.
     pub(crate) waiting: Waiting,
+    /// Where clients were sent, for policies that keep them there; made when the first one comes.
+    clients: OnceLock<Box<Clients>>,
     /// Whether a policy hashes: tables are then made with the list.
     hashed: AtomicBool,
     /// Set when no resource names the endpoints any more; workers then forget them.
@@ -240,6 +243,11 @@ impl EndpointsHandle {
             known.push(Arc::downgrade(&transports));
             transports
         })
+    }
+
+    /// Where clients were sent, for [`Affinity::ClientIp`].
+    pub(crate) fn clients(&self) -> &Clients {
+        self.clients.get_or_init(Box::default)
     }
 
     /// Makes the tables that a policy needs, now and with every later list. Only ever called from the control side.

@@ -10,6 +10,7 @@
 mod admission;
 mod background;
 mod body;
+mod client_affinity;
 mod connection;
 mod connection_state;
 mod control;

@@ -25,6 +25,7 @@ use crate::{
         locality::Here,
         two_choices::Load,
     },
+    config::millis,
     edge::client_address::Scratch,
     endpoint_state::{CheckVerdict, EndpointList, LiveEndpoint, process_ms},
     pool::{PoolHandle, eligible, hash_key, warmth},
@@ -178,7 +179,7 @@ fn affinity(story: &mut Story<'_>, parts: &Parts, handle: &PoolHandle) -> Option
 fn backend_view(at: &Moment<'_>, handle: &PoolHandle, list: &EndpointList) -> BackendView {
     let spec = &handle.spec;
     let policy = &spec.policy;
-    let endpoints = endpoint_views(at, list, policy);
+    let endpoints = endpoint_views(at, handle, list);
     let sure = endpoints.iter().find(|endpoint| endpoint.chance >= 1.0);
     BackendView {
         service: spec.service.to_string(),
@@ -194,14 +195,15 @@ fn backend_view(at: &Moment<'_>, handle: &PoolHandle, list: &EndpointList) -> Ba
 }
 
 /// The endpoints with the chances that the picking code gives them.
-fn endpoint_views(at: &Moment<'_>, list: &EndpointList, policy: &PoolPolicy) -> Vec<EndpointView> {
+fn endpoint_views(at: &Moment<'_>, handle: &PoolHandle, list: &EndpointList) -> Vec<EndpointView> {
+    let policy = &handle.spec.policy;
     let found = eligible(list, policy, at.here, at.now_ms);
     let mut views: Vec<EndpointView> = list
         .endpoints
         .iter()
         .map(|live| endpoint_view(live, policy, at.now_ms))
         .collect();
-    if let Some(place) = bound_place(at, list, policy, &found.usable) {
+    if let Some(place) = bound_place(at, handle, list, &found.usable) {
         if let Some(view) = views.get_mut(place) {
             view.chance = 1.0;
         }
@@ -222,14 +224,12 @@ fn endpoint_views(at: &Moment<'_>, list: &EndpointList, policy: &PoolPolicy) -> 
     views
 }
 
-/// The endpoint that the client's cookie or a hash decides, where one does.
-fn bound_place(at: &Moment<'_>, list: &EndpointList, policy: &PoolPolicy, usable: &[bool]) -> Option<usize> {
+/// The endpoint that the client is bound to, or that a hash decides, where one does.
+fn bound_place(at: &Moment<'_>, handle: &PoolHandle, list: &EndpointList, usable: &[bool]) -> Option<usize> {
+    let policy = &handle.spec.policy;
     let may_use = |place: usize| usable.get(place).copied().unwrap_or(false);
-    if let Some(address) = at.sticky {
-        let place = list.endpoints.iter().position(|live| live.spec.address == address);
-        if let Some(place) = place.filter(|place| may_use(*place)) {
-            return Some(place);
-        }
+    if let Some(place) = affine_place(at, handle, list).filter(|place| may_use(*place)) {
+        return Some(place);
     }
     let key = match (&policy.affinity, policy.algorithm) {
         (Affinity::ClientIp(_), _) => hash::client(at.client),
@@ -237,6 +237,22 @@ fn bound_place(at: &Moment<'_>, list: &EndpointList, policy: &PoolPolicy, usable
         _ => return None,
     };
     list.table().find(key, list.endpoints.len(), may_use)
+}
+
+/// The endpoint that the client's cookie names, or that its address was sent to last.
+fn affine_place(at: &Moment<'_>, handle: &PoolHandle, list: &EndpointList) -> Option<usize> {
+    let place = |is_it: &dyn Fn(SocketAddr) -> bool| list.endpoints.iter().position(|live| is_it(live.spec.address));
+    match &handle.spec.policy.affinity {
+        Affinity::ClientIp(timeout) => {
+            let clients = handle.endpoints.clients();
+            let identity = clients.find(at.client, at.now_ms, millis(*timeout))?;
+            place(&|address| hash::endpoint(address, 0) == identity)
+        }
+        Affinity::Cookie(_) | Affinity::None => {
+            let bound = at.sticky?;
+            place(&|address| address == bound)
+        }
+    }
 }
 
 fn endpoint_view(live: &LiveEndpoint, policy: &PoolPolicy, now_ms: u64) -> EndpointView {

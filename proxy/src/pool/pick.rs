@@ -15,6 +15,7 @@ use crate::{
         hash, power_of_two, round_robin,
         two_choices::{Load, Pair, of_two, warm_contest},
     },
+    config::millis,
     endpoint_state::process_ms,
     worker::Worker,
 };
@@ -109,7 +110,7 @@ impl<'a> Choice<'a> {
     fn make(&self, usable: &Usable<'_>) -> Option<&'a Rc<LocalEndpoint>> {
         match &self.policy.affinity {
             Affinity::None => {}
-            Affinity::ClientIp(_) => return self.by_hash(hash::client(self.wanted.client), usable),
+            Affinity::ClientIp(timeout) => return self.by_client(millis(*timeout), usable),
             Affinity::Cookie(_) => {
                 if let Some(bound) = self.bound(usable) {
                     return Some(bound);
@@ -137,6 +138,36 @@ impl<'a> Choice<'a> {
             .enumerate()
             .find(|(_, endpoint)| endpoint.address == address)?;
         (self.is_usable(place) && usable(endpoint)).then_some(endpoint)
+    }
+
+    /// Where the client was sent before, else where the hash of its address leads. Who is bound to an endpoint that is full,
+    /// or was tried in vain, goes elsewhere for this once, and is bound anew when the endpoint may not be used any more.
+    fn by_client(&self, timeout_ms: u64, usable: &Usable<'_>) -> Option<&'a Rc<LocalEndpoint>> {
+        let clients = self.pool.handle.endpoints.clients();
+        let (client, now_ms) = (self.wanted.client, process_ms());
+        let bound = clients
+            .find(client, now_ms, timeout_ms)
+            .and_then(|identity| self.place_of(identity, client));
+        let found = match bound {
+            Some(endpoint) if usable(endpoint) => Some(endpoint),
+            Some(_) => return self.by_hash(hash::client(client), usable),
+            None => self.by_hash(hash::client(client), usable),
+        };
+        if let Some(endpoint) = found {
+            clients.bind(client, hash::endpoint(endpoint.address, 0), now_ms);
+        }
+        found
+    }
+
+    /// The endpoint of an identity, while it may be used; mostly the one that the client's hash leads to.
+    fn place_of(&self, identity: u64, client: IpAddr) -> Option<&'a Rc<LocalEndpoint>> {
+        let is_it = |endpoint: &LocalEndpoint| hash::endpoint(endpoint.address, 0) == identity;
+        let first = self.by_hash(hash::client(client), &|_| true);
+        first.filter(|endpoint| is_it(endpoint)).or_else(|| {
+            let mut all = self.view.all.iter().enumerate();
+            all.find(|(place, endpoint)| is_it(endpoint) && self.is_usable(*place))
+                .map(|(_, endpoint)| endpoint)
+        })
     }
 
     fn by_requests(&self, usable: &Usable<'_>) -> Option<&'a Rc<LocalEndpoint>> {

@@ -14,6 +14,7 @@ mod health_checks;
 mod hot_swap;
 #[cfg(test)]
 mod l4;
+mod l4_balancing;
 #[cfg(test)]
 mod l4_passthrough;
 #[cfg(test)]
