@@ -343,3 +343,25 @@ fn a_drain_serves_the_clients_it_has_until_they_are_silent() {
     }
     served.proxy.join();
 }
+
+#[test]
+fn endpoints_that_are_full_take_no_further_session() {
+    let backend = UdpEcho::start("a:");
+    let address = free(Udp);
+    let mut served = Served::new(start(&[]));
+    served.endpoints("dns", &[backend.address]);
+    let mut narrow = service("dns", Udp, address);
+    narrow.policy.limits.max_connections = Some(2);
+    served.put(narrow);
+    let clients = [client(address), client(address)];
+    for client in &clients {
+        assert_eq!(ask(client, b"x"), b"a:x");
+    }
+    client(address).send(b"x").unwrap();
+    served.expect_metric(&format!(
+        "{} 1",
+        metric("dropped_datagrams_total", "dns", address, ",reason=\"endpoints_full\"")
+    ));
+    assert_eq!(ask(&clients[0], b"y"), b"a:y");
+    assert_eq!(backend.clients(), 2);
+}
