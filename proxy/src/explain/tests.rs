@@ -369,7 +369,7 @@ fn tls_that_is_handed_on_unopened_ends_there() {
         policy: PoolPolicy::default(),
         send_proxy: None,
         connect_timeout: Duration::from_secs(1),
-        idle_timeout: Duration::from_secs(60),
+        idle_timeout: Duration::from_mins(1),
     };
     world
         .0
