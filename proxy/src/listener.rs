@@ -124,17 +124,17 @@ fn refuse(worker: &Worker, (stream, peer): (TcpStream, SocketAddr), scheme: Sche
 }
 
 /// A descriptor kept back, so that clients can be told that there are none left.
-#[derive(Default)]
-struct Reserve(Option<File>);
+#[derive(Debug, Default)]
+pub(crate) struct Reserve(Option<File>);
 
 impl Reserve {
-    fn fill(&mut self) {
+    pub(crate) fn fill(&mut self) {
         if self.0.is_none() {
             self.0 = File::open("/dev/null").ok();
         }
     }
 
-    fn spend(&mut self) {
+    pub(crate) fn spend(&mut self) {
         self.0 = None;
     }
 }
@@ -163,7 +163,7 @@ fn spawn(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, (scheme, perm
 }
 
 /// Pause after a failed accept: 10 ms doubling to 1 s, so that a full table of file descriptors is no busy loop.
-struct Backoff(Duration);
+pub(crate) struct Backoff(Duration);
 
 impl Default for Backoff {
     fn default() -> Self {
@@ -172,15 +172,15 @@ impl Default for Backoff {
 }
 
 impl Backoff {
-    fn next(&mut self) -> Duration {
+    pub(crate) fn next(&mut self) -> Duration {
         self.0 = (self.0 * 2).min(Duration::from_secs(1));
         self.0
     }
 }
 
 /// Pause while the process has as many connections as it may.
-const FULL: Duration = Duration::from_millis(10);
+pub(crate) const FULL: Duration = Duration::from_millis(10);
 /// How long connections wait for one of them to end; then they are refused.
-const FULL_PATIENCE: Duration = Duration::from_secs(1);
+pub(crate) const FULL_PATIENCE: Duration = Duration::from_secs(1);
 /// Connections taken, or refused, before others have their turn.
-const ACCEPTS_PER_TURN: u32 = 32;
+pub(crate) const ACCEPTS_PER_TURN: u32 = 32;

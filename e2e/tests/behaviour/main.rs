@@ -17,6 +17,7 @@ mod folder;
 mod framing;
 mod health_checks;
 mod ingress;
+mod l4_overload;
 mod l4_tcp;
 mod l4_udp;
 mod limits;

@@ -16,7 +16,7 @@ use super::{
     observe::Record,
     pick::{self, Lease},
 };
-use crate::worker::Worker;
+use crate::{overload, worker::Worker};
 
 /// Connects; the lease counts the endpoint as busy while it lives.
 ///
@@ -38,6 +38,11 @@ pub(super) async fn connect(
             Ok(Ok(stream)) => {
                 lease.succeeded();
                 return Ok((stream, lease));
+            }
+            Ok(Err(error)) if overload::is_starved(&error) => {
+                // The lack is ours: no endpoint is blamed.
+                worker.shared.pressure.note_starved();
+                return Err(End::OverloadDescriptors);
             }
             Ok(Err(error)) => {
                 tracing::debug!(%error, endpoint = %address, "connect failed");

@@ -44,6 +44,10 @@ ends! {
     SourceRangeDenied = "source_range_denied", 403;
     /// The client has as many connections or sessions as it may have, or the process has.
     TooManyConnections = "too_many_connections", 503;
+    /// The process has no file descriptor left.
+    OverloadDescriptors = "overload_descriptors", 503;
+    /// The process is short of memory.
+    OverloadMemory = "overload_memory", 503;
     /// The client sent no PROXY header, a malformed one, or none in time.
     ProxyHeaderInvalid = "proxy_header_invalid", 400;
     /// The TLS handshake with the client failed, or was not complete in time.

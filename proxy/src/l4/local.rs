@@ -16,6 +16,7 @@ use tokio::{net::TcpListener, task::spawn_local};
 
 use super::{End, Listener, accept::accept_loop, lifetime::Lifetime, splice::Pipes, udp};
 use crate::{
+    listener::Reserve,
     sockets::Door,
     worker::{Stage, Worker},
 };
@@ -27,6 +28,8 @@ pub(crate) struct LocalL4 {
     /// What reads go into.
     pub(super) buffer: RefCell<Box<[u8]>>,
     pub(super) pipes: Pipes,
+    /// Of all accept loops.
+    pub(super) reserve: RefCell<Reserve>,
     /// Connections before they copy: looked at by every sweep.
     opening: RefCell<Slab<Rc<Lifetime>>>,
     /// Connections that copy: each is looked at by every [`STRIPES`]th sweep.
@@ -73,6 +76,7 @@ impl LocalL4 {
             index,
             buffer: RefCell::new(vec![0; BUFFER].into_boxed_slice()),
             pipes: Pipes::default(),
+            reserve: RefCell::default(),
             opening: RefCell::default(),
             open: RefCell::default(),
             stripe: Cell::new(0),

@@ -30,6 +30,7 @@ use super::{
 };
 use crate::{
     l4::{End, Forward, local::STRIPES, observe::Record, pick},
+    overload,
     proxy_protocol::{Carried, push_v2},
     worker::Worker,
 };
@@ -182,6 +183,9 @@ impl Engine {
         if !listener.takes_new.get() {
             return Err(End::DrainTimeout);
         }
+        if worker.shared.pressure.refuses_requests() {
+            return Err(End::OverloadMemory);
+        }
         let acquire = || SessionPermit::acquire(&worker.shared, client);
         let permit = acquire().or_else(|| {
             // Somebody who never got an answer may have made his address up.
@@ -192,6 +196,10 @@ impl Engine {
         let lease = pick::pick(worker, &handle.forward, client, tried)?;
         let socket = socket::connected(lease.address()).map_err(|error| {
             tracing::debug!(%error, endpoint = %lease.address(), "no socket for a session");
+            if overload::is_starved(&error) {
+                worker.shared.pressure.note_starved();
+                return End::OverloadDescriptors;
+            }
             End::ConnectFailed
         })?;
         let generation = self.next_generation.get().wrapping_add(1);
