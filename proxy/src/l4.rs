@@ -29,7 +29,7 @@ use std::{
     net::{SocketAddr, TcpListener as StdTcpListener, UdpSocket as StdUdpSocket},
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -122,6 +122,7 @@ pub(crate) struct Listener {
     pub(crate) address: SocketAddr,
     pub(crate) handle: ArcSwap<Handle>,
     dealt: Mutex<Dealt>,
+    gives_way: AtomicBool,
 }
 
 impl Listener {
@@ -136,7 +137,17 @@ impl Listener {
             address,
             handle: ArcSwap::new(handle),
             dealt: Mutex::new(dealt),
+            gives_way: AtomicBool::new(false),
         }
+    }
+
+    /// The address is wanted for another listener: sessions of UDP, which hold it, end within a second.
+    pub(crate) fn give_way(&self) {
+        self.gives_way.store(true, Ordering::Relaxed);
+    }
+
+    fn gives_way(&self) -> bool {
+        self.gives_way.load(Ordering::Relaxed)
     }
 
     fn take_tcp(&self, worker: usize) -> Vec<StdTcpListener> {

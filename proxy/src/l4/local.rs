@@ -62,7 +62,7 @@ impl Stop {
         }
     }
 
-    fn set(&self) {
+    pub(super) fn set(&self) {
         self.is_set.set(true);
         for waker in self.wakers.take() {
             waker.wake();

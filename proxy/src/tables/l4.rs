@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     fmt, io,
     net::{IpAddr, SocketAddr},
-    sync::{Arc, atomic::Ordering},
+    sync::{Arc, Weak, atomic::Ordering},
 };
 
 use propylon_kit::metrics::Exposition;
@@ -32,6 +32,8 @@ pub(super) struct L4Tables {
     own: Vec<(&'static str, SocketAddr)>,
     handles: BTreeMap<L4ServiceName, Arc<Handle>>,
     bound: BTreeMap<Place, Bound>,
+    /// Listeners that are gone, as long as sessions of UDP hold their addresses.
+    leaving: Vec<Weak<Listener>>,
     series: HashMap<Labels, Arc<Series>>,
     problems: Vec<Report>,
     /// Something could not be bound that may be bound later.
@@ -77,6 +79,7 @@ impl L4Tables {
             own: Vec::new(),
             handles: BTreeMap::new(),
             bound: BTreeMap::new(),
+            leaving: Vec::new(),
             series: HashMap::new(),
             problems: Vec::new(),
             unbound: false,
@@ -192,7 +195,12 @@ impl L4Tables {
             for (protocol, address) in gone.keys() {
                 self.sockets.release(transport(*protocol), *address);
             }
+            let sessions = gone.iter().filter(|((protocol, _), _)| *protocol == L4Protocol::Udp);
+            self.leaving
+                .extend(sessions.map(|(_, bound)| Arc::downgrade(&bound.listener)));
         }
+        drop(gone);
+        self.leaving.retain(|listener| listener.strong_count() > 0);
         for (place, name) in wanted {
             let (Some(handle), Some(service)) = (self.handles.get(&name), resources.l4.get(&name)) else {
                 continue;
@@ -219,6 +227,9 @@ impl L4Tables {
                     }
                     Err(error) => {
                         self.unbound = true;
+                        if give_way(&self.leaving, place) {
+                            continue;
+                        }
                         self.problems.push(bind_failed(service, place, &error));
                     }
                 },
@@ -270,6 +281,15 @@ impl L4Tables {
         }
         wanted
     }
+}
+
+/// Asks listeners that are gone for an address that their sessions hold; whether there are any.
+fn give_way(leaving: &[Weak<Listener>], (protocol, address): Place) -> bool {
+    let holders = leaving.iter().filter_map(Weak::upgrade).filter(|listener| {
+        let held = listener.address;
+        listener.protocol == protocol && held.port() == address.port() && overlap(held.ip(), address.ip())
+    });
+    holders.map(|listener| listener.give_way()).count() > 0
 }
 
 fn bind(sockets: &Sockets, (protocol, address): Place, workers: usize) -> io::Result<Dealt> {

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use propylon_model::{L4Protocol::Udp, ProxyVersion};
+use propylon_model::{L4Protocol::Udp, ProxyVersion, Resources};
 use propylon_testkit::wait;
 
 use super::{
@@ -309,20 +309,44 @@ fn ten_thousand_sessions_come_and_go() {
 }
 
 #[test]
-fn a_listener_that_goes_ends_its_sessions_and_frees_its_port() {
+fn a_listener_that_goes_serves_the_clients_that_it_has() {
+    let backend = UdpEcho::start("a:");
+    let address = free(Udp);
+    let mut served = Served::new(start(&["--workers", "1"]));
+    served.endpoints("dns", &[backend.address]);
+    served.put(service("dns", Udp, address));
+    let known = client(address);
+    assert_eq!(ask(&known, b"x"), b"a:x");
+    // Its endpoints go with it, as they do in a cluster.
+    served.change(|resources| *resources = Resources::default());
+    let later = wait::until(Duration::from_millis(1_500), || false);
+    assert!(later.is_none());
+    let stranger = client(address);
+    stranger.send(b"stranger").unwrap();
+    assert_eq!(ask(&known, b"y"), b"a:y");
+    assert_eq!(backend.clients(), 1, "a stranger is not served any more");
+    // The address is wanted again: the old sessions make room.
+    served.endpoints("dns", &[backend.address]);
+    served.put(service("dns", Udp, address));
+    assert!(wait::until(PATIENCE, || served.proxy.l4_listeners().len() == 1).is_some());
+    assert!(served.proxy.reports().is_empty());
+    assert_eq!(ask(&stranger, b"z"), b"a:z");
+    assert_eq!(ask(&known, b"z"), b"a:z");
+}
+
+#[test]
+fn a_listener_that_goes_frees_its_port_when_its_sessions_have_ended() {
     let backend = UdpEcho::start("a:");
     let address = free(Udp);
     let mut served = Served::new(start(&[]));
     served.endpoints("dns", &[backend.address]);
-    served.put(service("dns", Udp, address));
-    let socket = client(address);
-    assert_eq!(ask(&socket, b"x"), b"a:x");
+    let mut brief = service("dns", Udp, address);
+    brief.idle_timeout = Duration::from_secs(1);
+    served.put(brief);
+    assert_eq!(ask(&client(address), b"x"), b"a:x");
     served.remove("dns");
     let freed = wait::until(PATIENCE, || UdpSocket::bind(address).is_ok());
     assert!(freed.is_some(), "the port is still held");
-    served.put(service("dns", Udp, address));
-    assert!(wait::until(PATIENCE, || served.proxy.reports().is_empty()).is_some());
-    assert_eq!(ask(&client(address), b"y"), b"a:y");
 }
 
 #[test]

@@ -142,12 +142,15 @@ impl Engine {
         }
     }
 
-    /// Whether a session may go on: its endpoint is still one of the Service.
+    /// Whether a session may go on: its endpoint is still one of the Service, or there is no other to be had.
     fn is_good(&self, slot: usize) -> bool {
         let sessions = self.sessions.borrow();
         let Some(session) = sessions.get(slot) else {
             return false;
         };
+        if !session.listener.takes_new.get() {
+            return true;
+        }
         let handle = session.listener.listener.handle.load();
         let is_same = Arc::ptr_eq(&session.forward.pool.endpoints, &handle.forward.pool.endpoints);
         if is_same && !session.lease.is_gone() {
@@ -181,7 +184,8 @@ impl Engine {
             return Err(End::SourceRangeDenied);
         }
         if !listener.takes_new.get() {
-            return Err(End::DrainTimeout);
+            let stops = worker.shared.is_door_closed();
+            return Err(if stops { End::DrainTimeout } else { End::EndpointGone });
         }
         if worker.shared.pressure.refuses_requests() {
             return Err(End::OverloadMemory);
@@ -233,7 +237,7 @@ impl Engine {
     /// Takes a session out of all lists.
     fn take(&self, slot: usize) -> Option<Session> {
         let session = self.sessions.borrow_mut().try_remove(slot)?;
-        session.listener.sessions.borrow_mut().remove(&session.key);
+        session.listener.forget(&session.key);
         Some(session)
     }
 
@@ -263,8 +267,7 @@ impl Engine {
         let is_over = |session: &Session| {
             let listener = &session.listener;
             let idle_ms = session.forward.idle_ms.min(listener.most_idle_ms.get());
-            let ends_ms = listener.ends_ms.get();
-            if ends_ms != 0 && now_ms >= ends_ms {
+            if listener.listener.gives_way() {
                 return Some(End::EndpointGone);
             }
             let silent_ms = now_ms.saturating_sub(session.active_ms.get());

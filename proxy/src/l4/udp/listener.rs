@@ -34,8 +34,8 @@ pub(super) struct UdpListener {
     pub(super) takes_new: Cell<bool>,
     /// Silence after which its sessions end, where that is less than theirs.
     pub(super) most_idle_ms: Cell<u64>,
-    /// When its sessions end, whatever they do, in milliseconds of the worker's coarse clock; 0: never.
-    pub(super) ends_ms: Cell<u64>,
+    /// Set once it takes no new clients and the last session ended: nothing is received any more.
+    over: Stop,
 }
 
 /// Begins to receive on the sockets of a listener that are this worker's.
@@ -65,7 +65,7 @@ fn open(
         sessions: RefCell::default(),
         takes_new: Cell::new(true),
         most_idle_ms: Cell::new(u64::MAX),
-        ends_ms: Cell::new(0),
+        over: Stop::default(),
     };
     Ok((engine, Rc::new(listener)))
 }
@@ -78,46 +78,50 @@ impl UdpListener {
             local: local.filter(|_| self.is_unspecified),
         }
     }
+
+    /// Forgets the session of a client.
+    pub(super) fn forget(&self, key: &Key) {
+        let mut sessions = self.sessions.borrow_mut();
+        sessions.remove(key);
+        if sessions.is_empty() && !self.takes_new.get() {
+            self.over.set();
+        }
+    }
 }
 
 /// Receives until the listener goes.
 ///
-/// Where the process stops, its clients are served on until their sessions end. Where another process has the socket now,
-/// nothing is taken from it any more. Where the Service is gone, replies that are on their way are handed over, then the
-/// socket is closed.
+/// Where the Service is gone, or the process stops, the clients that have a session are served on until theirs ends. Where
+/// another process has the socket now, nothing is taken from it any more.
 async fn receive(looping: Looping, engine: Rc<Engine>, listener: Rc<UdpListener>, stop: Rc<Stop>) {
-    let worker = looping.worker();
-    while let Some(filled) = next(&engine, &listener, Some(&stop)).await {
-        engine.forward(worker, &listener, filled);
+    let worker = Rc::clone(looping.worker());
+    while let Some(filled) = next(&engine, &listener, &stop).await {
+        engine.forward(&worker, &listener, filled);
     }
     listener.takes_new.set(false);
     let shared = &worker.shared;
-    if !shared.is_door_closed() {
-        listener.ends_ms.set(worker.now_ms.get() + GONE_MS);
+    if shared.is_door_closed() && shared.sockets.is_handed_over(Transport::Udp, listener.listener.address) {
+        listener.most_idle_ms.set(HANDED_OVER_MS);
         return;
     }
-    listener.most_idle_ms.set(DRAINING_MS);
-    if shared.sockets.is_handed_over(Transport::Udp, listener.listener.address) {
+    if listener.sessions.borrow().is_empty() {
         return;
     }
     // The worker waits for the sessions from now on, not for this.
-    let worker = Rc::clone(worker);
     drop(looping);
-    while let Some(filled) = next(&engine, &listener, None).await {
+    while let Some(filled) = next(&engine, &listener, &listener.over).await {
         engine.forward(&worker, &listener, filled);
     }
 }
 
 /// The next batch, in the engine's buffers; none where the listener goes.
-async fn next(engine: &Engine, listener: &UdpListener, stop: Option<&Stop>) -> Option<usize> {
+async fn next(engine: &Engine, listener: &UdpListener, stop: &Stop) -> Option<usize> {
     poll_fn(|context| {
         loop {
-            if let Some(stop) = stop {
-                if stop.is_set() {
-                    return Poll::Ready(None);
-                }
-                stop.register(context);
+            if stop.is_set() {
+                return Poll::Ready(None);
             }
+            stop.register(context);
             match listener.socket.poll_recv_ready(context) {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(_)) => return Poll::Ready(None),
@@ -145,7 +149,5 @@ async fn next(engine: &Engine, listener: &UdpListener, stop: Option<&Stop>) -> O
     .await
 }
 
-/// How long the sessions of a Service that is gone may still hand replies over.
-const GONE_MS: u64 = 1_000;
-/// Silence after which a session ends while the process stops.
-const DRAINING_MS: u64 = 5_000;
+/// Silence after which a session ends whose client's datagrams another process gets.
+const HANDED_OVER_MS: u64 = 5_000;
