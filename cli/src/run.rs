@@ -165,7 +165,7 @@ pub(crate) fn serve(
     printer::line(&format!("serving {}", root.display()));
     announce(proxy.addresses());
     let control = control.spawn()?;
-    Ok(signals.serve(proxy, control, spans))
+    Ok(signals.serve(&proxy, control, spans))
 }
 
 /// Compiles once and prints the reports.

@@ -56,7 +56,7 @@ impl Signals {
     /// The folder is followed to the end: requests in flight may still need an endpoint. `grace` is how long new
     /// connections are accepted after SIGTERM; on SIGINT it is zero, because somebody waits at the terminal. Where another
     /// process takes over, the proxy drains by itself; the first signal then ends the wait of `linger`, no request.
-    pub(crate) fn serve(mut self, proxy: Arc<ProxyHandle>, control: Running, spans: Spans) -> ExitCode {
+    pub(crate) fn serve(mut self, proxy: &Arc<ProxyHandle>, control: Running, spans: Spans) -> ExitCode {
         let Self {
             runtime,
             hangup,
@@ -78,7 +78,7 @@ impl Signals {
             if let Some(grace) = grace {
                 proxy.drain(grace);
             }
-            let mut ended = join(Arc::clone(&proxy), control);
+            let mut ended = join(Arc::clone(proxy), control);
             loop {
                 tokio::select! {
                     _ = hangup.recv() => {

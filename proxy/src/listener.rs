@@ -43,15 +43,11 @@ pub(crate) async fn accept_loop(worker: Rc<Worker>, listener: TcpListener, schem
         reserve.fill();
         // Looked at, not taken: a permit held while waiting would be missing to the other workers.
         if !Permit::is_free(shared) {
-            if full >= FULL_PATIENCE {
-                refuse_queue(&worker, &listener, scheme, Reason::OverloadConnections).await;
-            }
-            full += FULL;
-            sleep(FULL).await;
+            full = wait_for_place(&worker, &listener, scheme, full).await;
             continue;
         }
         full = Duration::ZERO;
-        turn += 1;
+        turn = turn.wrapping_add(1);
         if turn.is_multiple_of(ACCEPTS_PER_TURN) {
             // However many wait: those who are being served are served in between.
             tokio::task::yield_now().await;
@@ -66,14 +62,13 @@ pub(crate) async fn accept_loop(worker: Rc<Worker>, listener: TcpListener, schem
                 backoff = Backoff::default();
                 take(&worker, accepted, scheme).await;
             }
-            Err(error) if overload::is_starved(&error) => {
-                shared.pressure.note_starved();
-                reserve.spend();
-                refuse_queue(&worker, &listener, scheme, Reason::OverloadDescriptors).await;
-                reserve.fill();
-                sleep(backoff.next()).await;
-            }
             Err(error) => {
+                if overload::is_starved(&error) {
+                    shared.pressure.note_starved();
+                    reserve.spend();
+                    refuse_queue(&worker, &listener, scheme, Reason::OverloadDescriptors).await;
+                    reserve.fill();
+                }
                 tracing::debug!(%error, "accept failed");
                 sleep(backoff.next()).await;
             }
@@ -83,6 +78,16 @@ pub(crate) async fn accept_loop(worker: Rc<Worker>, listener: TcpListener, schem
     if !listener.local_addr().is_ok_and(is_handed_over) {
         drain_queue(&worker, &listener, scheme).await;
     }
+}
+
+/// Waits a little while the process has as many connections as it may, and gives how long it has been so; after a while,
+/// those who wait are told.
+async fn wait_for_place(worker: &Rc<Worker>, listener: &TcpListener, scheme: Scheme, full: Duration) -> Duration {
+    if full >= FULL_PATIENCE {
+        refuse_queue(worker, listener, scheme, Reason::OverloadConnections).await;
+    }
+    sleep(FULL).await;
+    full + FULL
 }
 
 /// Serves a connection, or refuses it where memory is short.

@@ -286,7 +286,7 @@ fn ten_thousand_slow_clients_cost_little_and_are_ended() {
         client.write_all(b"x").unwrap_or_default();
     }
     assert_eq!(gate.get("web.example", "/").status, 200);
-    gate.until_within(Duration::from_secs(60), "all are ended", || {
+    gate.until_within(Duration::from_mins(1), "all are ended", || {
         gate.metric("propylon_connections", &["listener=\"http\""])
             .unwrap_or(0.0)
             < 10.0
