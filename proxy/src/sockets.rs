@@ -190,11 +190,12 @@ impl Sockets {
         }
         let mut sockets = state.claim(place);
         let place = if sockets.is_empty() {
-            // Refused while anybody listens: SO_REUSEPORT alone would share the port with another process of this user.
-            drop(bind(place, Reuse::No)?);
-            let first = listen(place)?;
-            let address = first.local_addr()?.as_socket().ok_or(io::ErrorKind::InvalidData)?;
-            sockets.push(first.into());
+            // Refused while anybody listens: SO_REUSEPORT alone would share the port with another process of this user, and
+            // would also be given such a port where the system chooses one.
+            let alone = bind(place, Reuse::No)?;
+            let address = alone.local_addr()?.as_socket().ok_or(io::ErrorKind::InvalidData)?;
+            drop(alone);
+            sockets.push(listen((place.0, address))?.into());
             (place.0, address)
         } else {
             place
