@@ -18,6 +18,7 @@ mod framing;
 mod health_checks;
 mod ingress;
 mod l4_overload;
+mod l4_takeover;
 mod l4_tcp;
 mod l4_udp;
 mod limits;

@@ -27,18 +27,18 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 /// Processes that follow each other on the same addresses.
-struct Succession {
+pub(crate) struct Succession {
     http: SocketAddr,
     https: SocketAddr,
     admin: SocketAddr,
     path: PathBuf,
-    folder: TempDir,
+    pub(crate) folder: TempDir,
     flags: Vec<String>,
-    echo: EchoServer,
+    pub(crate) echo: EchoServer,
 }
 
 impl Succession {
-    fn new(flags: &[&str]) -> Self {
+    pub(crate) fn new(flags: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let echo = echo("web");
         std::fs::create_dir(folder.path().join("manifests")).unwrap();
@@ -83,7 +83,7 @@ impl Succession {
     }
 
     /// The same, and waits until it serves.
-    fn next(&self, more: &[&str]) -> Process {
+    pub(crate) fn next(&self, more: &[&str]) -> Process {
         let process = self.begin(more);
         serves(&process);
         process
@@ -119,7 +119,7 @@ fn says(process: &Process, what: &str) {
 }
 
 /// Waits for the end of a process, which must be exit code 0.
-fn ends_well(process: &mut Process) {
+pub(crate) fn ends_well(process: &mut Process) {
     let status = process.wait(PATIENCE).unwrap();
     assert!(
         status.is_some_and(|status| status.success()),
