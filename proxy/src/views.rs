@@ -1,4 +1,4 @@
-//! What the admin listener tells: `/routes`, `/endpoints` and `/stats` as JSON, the page at `/` and its events.
+//! What the admin listener tells: `/routes`, `/endpoints`, `/listeners` and `/stats` as JSON, the page at `/` and its events.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -37,6 +37,16 @@ struct RouteView {
     redirect_https: bool,
 }
 
+/// A listener of a Service.
+#[derive(Serialize)]
+struct ListenerView {
+    /// `TCP` or `UDP`.
+    protocol: &'static str,
+    address: SocketAddr,
+    /// `NAMESPACE/NAME`.
+    service: String,
+}
+
 #[derive(Serialize)]
 struct EndpointsView {
     name: String,
@@ -54,11 +64,12 @@ struct EndpointView {
 
 /// The views and the page.
 pub(crate) fn routes(applier: &Arc<Mutex<Applier>>, overview: &Arc<Overview>) -> Routes {
-    let (for_routes, for_endpoints) = (Arc::clone(applier), Arc::clone(applier));
+    let (for_routes, for_endpoints, for_listeners) = (Arc::clone(applier), Arc::clone(applier), Arc::clone(applier));
     let (for_stats, for_page, for_events) = (Arc::clone(overview), Arc::clone(overview), Arc::clone(overview));
     Routes::new()
         .json("/routes", move || render_routes(&for_routes))
         .json("/endpoints", move || render_endpoints(&for_endpoints))
+        .json("/listeners", move || render_listeners(&for_listeners))
         .json("/stats", move || {
             serde_json::to_vec(&for_stats.document()).unwrap_or_default()
         })
@@ -87,6 +98,17 @@ fn view(route: &Route<Target>) -> RouteView {
         refused,
         redirect_https: route.redirect_https,
     }
+}
+
+fn render_listeners(applier: &Mutex<Applier>) -> Vec<u8> {
+    let listeners = lock(applier).l4_listeners();
+    let views = listeners.iter().map(|listener| ListenerView {
+        protocol: listener.protocol.as_str(),
+        address: listener.address,
+        service: format!("{}/{}", listener.service.namespace, listener.service.name),
+    });
+    let document = serde_json::json!({ "listeners": views.collect::<Vec<_>>() });
+    serde_json::to_vec_pretty(&document).unwrap_or_default()
 }
 
 fn render_endpoints(applier: &Mutex<Applier>) -> Vec<u8> {

@@ -16,7 +16,7 @@ use super::{
     observe::Record,
     pick::{self, Lease},
 };
-use crate::{overload, worker::Worker};
+use crate::{overload, reason::Reason, worker::Worker};
 
 /// Connects; the lease counts the endpoint as busy while it lives.
 ///
@@ -36,7 +36,7 @@ pub(super) async fn connect(
         let attempt = pin!(open(address));
         let end = match lifetime.guard(attempt).await {
             Ok(Ok(stream)) => {
-                lease.succeeded();
+                lease.began();
                 return Ok((stream, lease));
             }
             Ok(Err(error)) if overload::is_starved(&error) => {
@@ -51,7 +51,11 @@ pub(super) async fn connect(
             Err(End::ConnectTimeout) => End::ConnectTimeout,
             Err(end) => return Err(end),
         };
-        lease.failed(forward);
+        let reason = match end {
+            End::ConnectTimeout => Reason::ConnectionTimeout,
+            _ => Reason::ConnectionRefused,
+        };
+        lease.failed(forward, reason);
         tried.push(address);
         if tried.len() > RETRIES {
             return Err(end);

@@ -12,7 +12,9 @@ use super::{End, Forward};
 use crate::{
     balance::outlier::Failure,
     ejection::Consequence,
+    endpoint_tally::Outcome,
     pool::{self, LocalEndpoint, Permit, Picked, Wanted},
+    reason::Reason,
     worker::Worker,
 };
 
@@ -53,13 +55,20 @@ impl Lease {
         self.endpoint().is_gone()
     }
 
-    /// The endpoint accepted.
+    /// The endpoint accepted, or answered for the first time: counted as a request that it served.
+    pub(super) fn began(&self) {
+        self.endpoint().tally.count(Outcome::Answered(None));
+        self.succeeded();
+    }
+
+    /// The endpoint answers still.
     pub(super) fn succeeded(&self) {
         self.endpoint().state.note_success();
     }
 
     /// The endpoint did not accept.
-    pub(super) fn failed(&self, forward: &Forward) {
+    pub(super) fn failed(&self, forward: &Forward, reason: Reason) {
+        self.endpoint().tally.count(Outcome::Failed(reason));
         let consequence = Consequence::from(forward.pool.spec.policy.outlier_ejection);
         let endpoints = &forward.pool.endpoints;
         endpoints.note_failure(&self.endpoint().state, Failure::Connect, consequence);

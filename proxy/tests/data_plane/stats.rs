@@ -5,6 +5,7 @@ use std::{
     net::{SocketAddr, TcpStream},
 };
 
+use propylon_model::L4Protocol;
 use propylon_proxy::{
     ProxyHandle,
     stats::{Health, Stats, Window},
@@ -15,7 +16,10 @@ use propylon_testkit::{
     wait::{self, PATIENCE},
 };
 
-use super::common::{Builder, everything, start};
+use super::{
+    common::{Builder, everything, start},
+    l4::{Backend, Served, ask, connect, free, service},
+};
 
 fn admin(proxy: &ProxyHandle, path: &str) -> RawResponse {
     let mut client = RawClient::connect(proxy.addresses().admin.unwrap()).unwrap();
@@ -192,4 +196,38 @@ fn the_page_and_its_events_tell_of_the_routes() {
         seen.push_str(&String::from_utf8_lossy(&chunk[..length]));
     }
     assert!(seen.contains("data: <tbody id=\"routes-rows\" data-live>"), "{seen}");
+}
+
+#[test]
+fn connections_and_sessions_of_layer_4_count_and_their_listeners_are_told() {
+    let backend = Backend::echo("a:");
+    let (address, gone) = (free(L4Protocol::Tcp), free(L4Protocol::Tcp));
+    let mut served = Served::new(start(&["--workers", "2"]));
+    served.endpoints("web", &[backend.address]);
+    served.endpoints("gone", &[free(L4Protocol::Tcp)]);
+    served.put(service("web", L4Protocol::Tcp, address));
+    served.put(service("gone", L4Protocol::Tcp, gone));
+    for _ in 0..3 {
+        assert_eq!(ask(&mut connect(address), b"x").unwrap(), b"a:x");
+    }
+    assert!(ask(&mut connect(gone), b"x").is_err());
+    let open = connect(address);
+    let of = |stats: &Stats, name: &str| {
+        let found = stats.endpoints.iter().find(|row| row.service.contains(name));
+        found.map(|row| (row.requests, row.failures, row.in_flight))
+    };
+    stats_with(&served.proxy, |stats| of(stats, "web") == Some((4, 0, 1)));
+    stats_with(&served.proxy, |stats| {
+        of(stats, "gone").is_some_and(|(requests, failures, _)| requests > 0 && requests == failures)
+    });
+    drop(open);
+    stats_with(&served.proxy, |stats| of(stats, "web") == Some((4, 0, 0)));
+    let told: serde_json::Value = serde_json::from_slice(&admin(&served.proxy, "/listeners").body).unwrap();
+    let mut listeners = told["listeners"].as_array().unwrap().clone();
+    listeners.sort_by_key(|listener| listener["service"].to_string());
+    let expected = serde_json::json!([
+        { "protocol": "TCP", "address": gone.to_string(), "service": "default/gone" },
+        { "protocol": "TCP", "address": address.to_string(), "service": "default/web" },
+    ]);
+    assert_eq!(serde_json::Value::from(listeners), expected);
 }

@@ -32,6 +32,7 @@ use crate::{
     l4::{End, Forward, local::STRIPES, observe::Record, pick},
     overload,
     proxy_protocol::{Carried, push_v2},
+    reason::Reason,
     worker::Worker,
 };
 
@@ -109,7 +110,7 @@ impl Engine {
         };
         // What was sent before came back: the endpoint's port is closed.
         let address = failed.lease.address();
-        failed.lease.failed(&failed.forward);
+        failed.lease.failed(&failed.forward, Reason::ConnectionRefused);
         ended(failed, End::EndpointReset);
         let slot = self.begin(worker, listener, key, &[address])?;
         self.send(worker, slot, received).map_err(|failed| {
@@ -345,7 +346,7 @@ impl Engine {
         }
         replies.flush(worker, &self.state, &self.buffers.borrow());
         for session in broken.into_iter().filter_map(|slot| self.take(slot)) {
-            session.lease.failed(&session.forward);
+            session.lease.failed(&session.forward, Reason::ConnectionRefused);
             ended(session, End::EndpointReset);
         }
     }
@@ -356,7 +357,11 @@ impl Engine {
             .filter_map(|index| buffers.get(index))
             .map(|received| received.bytes.len())
             .sum();
-        session.lease.succeeded();
+        if session.is_unanswered() {
+            session.lease.began();
+        } else {
+            session.lease.succeeded();
+        }
         session.count_sent(bytes, now_ms);
         if first + filled == BATCH {
             self.has_more.set(true);
