@@ -40,6 +40,12 @@ impl Watch {
         self.total_at_ms.set(at_ms);
     }
 
+    /// Whether the whole exchange may last until then.
+    pub(crate) fn lasts_until(&self, at_ms: u64) -> bool {
+        let total_ms = self.total_at_ms.get();
+        total_ms == 0 || at_ms < total_ms
+    }
+
     /// What made it too late, if it is.
     pub(crate) fn fired(&self) -> Option<Reason> {
         self.fired.get()
@@ -135,7 +141,9 @@ mod tests {
     #[test]
     fn the_whole_exchange_outlives_a_retry() {
         let watch = Watch::default();
+        assert!(watch.lasts_until(u64::MAX));
         watch.arm_total(500);
+        assert!(watch.lasts_until(499) && !watch.lasts_until(500));
         watch.sweep(600);
         watch.retry();
         assert_eq!(watch.fired(), Some(Reason::RequestTimeout));

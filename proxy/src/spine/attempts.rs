@@ -186,7 +186,10 @@ impl Attempts<'_> {
             return None;
         };
         let wait_ms = retry::wait_ms(response.headers())?;
-        if self.upgrade || !self.is_left(tried) || !self.may_resend(tried) {
+        // What is left of the request's time would only be waited away: the answer is better than none.
+        let watch = &self.exchange.watch;
+        let is_late = wait_ms > 0 && !watch.lasts_until(self.exchange.in_ms(wait_ms));
+        if self.upgrade || is_late || !self.is_left(tried) || !self.may_resend(tried) {
             return None;
         }
         self.exchange.upstream.status.set(status);

@@ -106,9 +106,18 @@ fn a_short_retry_after_is_waited_for_and_a_long_one_handed_on() {
         ])
         .unwrap()
     };
-    let (soon, late) = (later(1), later(60));
-    for (server, status, waited) in [(&soon, 200, true), (&late, 503, false)] {
-        let proxy = serve(&site(&[server.address], &in_turn(), &route(on_503())));
+    let (soon, late, hasty) = (later(1), later(60), later(1));
+    let patient = route(on_503());
+    let impatient = RoutePolicy {
+        request_timeout: Some(Duration::from_millis(800)),
+        ..patient
+    };
+    for (server, rule, status, waited) in [
+        (&soon, &patient, 200, true),
+        (&late, &patient, 503, false),
+        (&hasty, &impatient, 503, false),
+    ] {
+        let proxy = serve(&site(&[server.address], &in_turn(), rule));
         let began = clock::now();
         assert_eq!(get(&proxy, "/", "").status, status);
         assert_eq!(began.elapsed() >= Duration::from_secs(1), waited);
