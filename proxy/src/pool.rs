@@ -24,7 +24,7 @@ use propylon_model::{Algorithm, BackendProtocol, BackendTls, Pool};
 
 use self::view::{View, is_limited};
 pub(crate) use self::{
-    eligible::{eligible, warmth},
+    eligible::{Eligible, eligible, warmth},
     endpoint::LocalEndpoint,
     group::Group,
     lease::{Lease, Permit},

@@ -47,6 +47,12 @@ pub(super) struct ServingArgs {
     /// With -f: key of affinity cookies, so that one given with -H can be read
     #[arg(long = "sticky-key-file", value_name = "FILE")]
     sticky_key: Option<PathBuf>,
+    /// With -f: name of the node that the proxy runs on
+    #[arg(long = "node", value_name = "NAME")]
+    here_node: Option<String>,
+    /// With -f: zone of that node
+    #[arg(long = "zone", value_name = "NAME")]
+    here_zone: Option<String>,
 }
 
 impl ServingArgs {
@@ -72,6 +78,8 @@ impl ServingArgs {
         args.max_headers = self.most_headers.unwrap_or(args.max_headers);
         args.max_uri_bytes = self.most_uri_bytes.unwrap_or(args.max_uri_bytes);
         args.sticky_key_file = self.sticky_key.or(args.sticky_key_file);
+        args.node = self.here_node.or(args.node);
+        args.zone = self.here_zone.or(args.zone);
         Ok(args.into_config(FILES)?)
     }
 }

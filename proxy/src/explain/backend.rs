@@ -28,7 +28,7 @@ use crate::{
     config::millis,
     edge::client_address::Scratch,
     endpoint_state::{CheckVerdict, EndpointList, LiveEndpoint, process_ms},
-    pool::{PoolHandle, eligible, hash_key, warmth},
+    pool::{Eligible, PoolHandle, eligible, hash_key, warmth},
     proxy::lock,
     reason::Reason,
     respond::ProxyError,
@@ -79,6 +79,14 @@ pub(super) fn tell(
         story.note("the addresses of the external name are looked up by a running proxy, not here");
     }
     let ended = fault(story, handle, &view);
+    let has = |health: &str| view.endpoints.iter().any(|endpoint| endpoint.health == health);
+    if has("full") && !has("usable") {
+        let limits = &handle.spec.policy.limits;
+        let (most, wait) = (limits.max_pending, limits.pending_timeout);
+        story.note(&format!(
+            "every endpoint is full: up to {most} requests wait for room, {wait:?} at most; the others are answered 503"
+        ));
+    }
     story.told.backend = Some(view);
     let asked = Asked::of(of.parts, request, None);
     let (mut scratch, mut hops) = (Scratch::default(), itoa::Buffer::new());
@@ -197,7 +205,8 @@ fn backend_view(at: &Moment<'_>, handle: &PoolHandle, list: &EndpointList) -> Ba
 /// The endpoints with the chances that the picking code gives them.
 fn endpoint_views(at: &Moment<'_>, handle: &PoolHandle, list: &EndpointList) -> Vec<EndpointView> {
     let policy = &handle.spec.policy;
-    let found = eligible(list, policy, at.here, at.now_ms);
+    let mut found = eligible(list, policy, at.here, at.now_ms);
+    leave_out_full(&mut found, list, policy);
     let mut views: Vec<EndpointView> = list
         .endpoints
         .iter()
@@ -222,6 +231,31 @@ fn endpoint_views(at: &Moment<'_>, handle: &PoolHandle, list: &EndpointList) -> 
         }
     }
     views
+}
+
+/// Leaves out who has as many requests as it may, where another has room; where no candidate has, the others help.
+fn leave_out_full(found: &mut Eligible, list: &EndpointList, policy: &PoolPolicy) {
+    let has_room = |live: &LiveEndpoint| !is_full(live, policy);
+    let open: Vec<bool> = list
+        .endpoints
+        .iter()
+        .zip(&found.usable)
+        .map(|(live, usable)| *usable && has_room(live))
+        .collect();
+    if !open.contains(&true) {
+        return;
+    }
+    let is_open = |place: &usize| open.get(*place).copied().unwrap_or(false);
+    found.candidates.retain(is_open);
+    if found.candidates.is_empty() {
+        found.candidates = (0..open.len()).filter(is_open).collect();
+    }
+    found.usable = open;
+}
+
+fn is_full(live: &LiveEndpoint, policy: &PoolPolicy) -> bool {
+    let most = policy.limits.max_requests;
+    most.is_some_and(|most| live.state.active.load(Relaxed) >= most)
 }
 
 /// The endpoint that the client is bound to, or that a hash decides, where one does.
@@ -261,6 +295,8 @@ fn endpoint_view(live: &LiveEndpoint, policy: &PoolPolicy, now_ms: u64) -> Endpo
         "ejected"
     } else if policy.health_check.is_some() && state.verdict() == CheckVerdict::Unhealthy {
         "unhealthy"
+    } else if is_full(live, policy) {
+        "full"
     } else {
         "usable"
     };

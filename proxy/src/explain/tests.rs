@@ -8,7 +8,7 @@ use propylon_model::{
 };
 
 use super::*;
-use crate::config::DataPlaneArgs;
+use crate::{config::DataPlaneArgs, proxy::lock};
 
 #[derive(Parser)]
 struct Command {
@@ -352,6 +352,34 @@ fn an_affinity_cookie_is_read_where_the_key_is_known() {
     assert_eq!(
         read.filters.last().unwrap().why,
         "cookie PROPYLON leads to 10.0.0.2:8080"
+    );
+}
+
+#[test]
+fn full_endpoints_get_nothing_while_others_have_room() {
+    let mut policy = PoolPolicy::default();
+    policy.limits.max_requests = Some(2);
+    let world = World::shop().with_policy(policy);
+    let explainer = Explainer::offline(&config(&[]), &world.0, 1_700_000_000).unwrap();
+    let query = Query::get("http://shop.test/");
+    let explain = || explainer.explain(&query).unwrap();
+    let fill = |place: usize| {
+        let applier = lock(&explainer.applier);
+        let list = applier.endpoints()["default/web:80"].current.load_full();
+        list.endpoints[place].state.active.store(2, Ordering::Relaxed);
+    };
+    assert_eq!(chances(&explain()), [0.5, 0.5]);
+    fill(0);
+    let one = explain();
+    let health = |explanation: &Explanation| explanation.backend.as_ref().unwrap().endpoints[0].health.clone();
+    assert_eq!((chances(&one), health(&one)), (vec![0.0, 1.0], "full".to_owned()));
+    fill(1);
+    let both = explain();
+    assert_eq!(chances(&both), [0.5, 0.5]);
+    assert!(
+        both.notes.iter().any(|note| note.contains("wait for room, 3s at most")),
+        "{:?}",
+        both.notes
     );
 }
 
