@@ -26,9 +26,21 @@ pub(crate) struct Waiting {
     queue: Mutex<VecDeque<Waiter>>,
 }
 
+/// What a request waits for: where one finds no room, another that needs the same finds none either.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Need {
+    /// Most requests of an endpoint with which it has room.
+    pub(crate) max_requests: Option<u32>,
+    /// Most connections.
+    pub(crate) max_connections: Option<u32>,
+    /// Whether a connection is needed that nothing else uses.
+    pub(crate) own_connection: bool,
+}
+
 #[derive(Debug)]
 struct Waiter {
     id: u64,
+    need: Need,
     thread: ThreadId,
     waker: Waker,
 }
@@ -40,13 +52,14 @@ impl Waiting {
     }
 
     /// Takes a place, behind all others; none where `most` are taken.
-    pub(crate) fn join(&self, most: u32) -> Option<Place<'_>> {
+    pub(crate) fn join(&self, most: u32, need: Need) -> Option<Place<'_>> {
         let taken = self
             .count
             .fetch_update(SeqCst, SeqCst, |count| (count < most).then_some(count + 1));
         taken.ok().map(|_| Place {
             waiting: self,
             id: self.next_id.fetch_add(1, Relaxed),
+            need,
             stage: Cell::new(Stage::New),
         })
     }
@@ -77,6 +90,7 @@ impl Waiting {
 pub(crate) struct Place<'a> {
     waiting: &'a Waiting,
     id: u64,
+    need: Need,
     stage: Cell<Stage>,
 }
 
@@ -89,19 +103,39 @@ enum Stage {
 impl Place<'_> {
     /// Tries when it is this one's turn; what `attempt` gives ends the wait.
     pub(crate) fn poll<T>(&self, context: &Context<'_>, mut attempt: impl FnMut() -> Option<T>) -> Poll<T> {
-        if self.stage.get() == Stage::Queued && !self.is_turn(context) {
+        let was_queued = self.stage.get() == Stage::Queued;
+        if was_queued && !self.is_turn(context) {
             return Poll::Pending;
         }
-        if self.stage.get() == Stage::Queued
-            && let Some(taken) = attempt()
-        {
+        if was_queued && let Some(taken) = attempt() {
             return Poll::Ready(taken);
         }
         let is_first = self.enqueue(context);
         // Room that was made before the place was in the queue woke nobody.
-        match is_first.then(attempt).flatten() {
-            Some(taken) => Poll::Ready(taken),
-            None => Poll::Pending,
+        if let Some(taken) = is_first.then(attempt).flatten() {
+            return Poll::Ready(taken);
+        }
+        if was_queued {
+            self.wake_other();
+        }
+        Poll::Pending
+    }
+
+    /// The room that this one was woken for is none for it: wakes the first one behind it that needs something that
+    /// nobody before needs.
+    fn wake_other(&self) {
+        let mut queue = self.waiting.lock();
+        let Some(own) = queue.iter().position(|waiter| waiter.id == self.id) else {
+            return;
+        };
+        let other = (own + 1..queue.len()).find(|place| {
+            let need = queue.get(*place).map(|waiter| waiter.need);
+            need != Some(self.need) && queue.iter().take(own).all(|before| Some(before.need) != need)
+        });
+        let other = other.and_then(|place| queue.remove(place));
+        drop(queue);
+        if let Some(other) = other {
+            other.waker.wake();
         }
     }
 
@@ -117,19 +151,22 @@ impl Place<'_> {
         }
     }
 
-    /// Goes to the end of the queue, or back to its head where it was there; whether it stands first.
+    /// Goes to the end of the queue, or back to its place where it was there; whether it stands first of those with its
+    /// need.
     fn enqueue(&self, context: &Context<'_>) -> bool {
         let waiter = Waiter {
             id: self.id,
+            need: self.need,
             thread: thread::current().id(),
             waker: context.waker().clone(),
         };
         let mut queue = self.waiting.lock();
         // Who was woken in vain meanwhile may stand behind: the order is that of coming.
         let place = queue.partition_point(|other| other.id < self.id);
+        let is_first = queue.iter().take(place).all(|before| before.need != self.need);
         queue.insert(place, waiter);
         self.stage.set(Stage::Queued);
-        place == 0
+        is_first
     }
 }
 
@@ -167,14 +204,14 @@ mod tests {
     #[test]
     fn places_are_bounded_and_given_back() {
         let waiting = Waiting::default();
-        let first = waiting.join(2);
-        let second = waiting.join(2);
-        assert!(first.is_some() && second.is_some() && waiting.join(2).is_none());
+        let first = waiting.join(2, Need::default());
+        let second = waiting.join(2, Need::default());
+        assert!(first.is_some() && second.is_some() && waiting.join(2, Need::default()).is_none());
         drop(first);
-        assert!(waiting.join(2).is_some());
+        assert!(waiting.join(2, Need::default()).is_some());
         drop(second);
         assert!(waiting.is_empty());
-        assert!(waiting.join(0).is_none());
+        assert!(waiting.join(0, Need::default()).is_none());
     }
 
     #[test]
@@ -187,7 +224,7 @@ mod tests {
                 .poll(&Context::from_waker(&wakers[index]), || room(&slots))
                 .is_ready()
         };
-        let mut places: Vec<Option<Place<'_>>> = (0..3).map(|_| waiting.join(9)).collect();
+        let mut places: Vec<Option<Place<'_>>> = (0..3).map(|_| waiting.join(9, Need::default())).collect();
         for (index, place) in places.iter().enumerate() {
             assert!(!poll(place.as_ref().unwrap(), index));
         }
@@ -210,9 +247,52 @@ mod tests {
     #[test]
     fn room_that_was_made_just_before_is_found() {
         let (waiting, slots) = (Waiting::default(), AtomicUsize::new(1));
-        let place = waiting.join(1).unwrap();
+        let place = waiting.join(1, Need::default()).unwrap();
         let context = Context::from_waker(Waker::noop());
         assert!(place.poll(&context, || room(&slots)).is_ready());
+    }
+
+    #[test]
+    fn room_that_is_none_for_the_first_is_offered_to_those_that_need_less() {
+        let waiting = Waiting::default();
+        let (strict, lax) = (
+            Need::default(),
+            Need {
+                max_requests: Some(9),
+                ..Need::default()
+            },
+        );
+        let wakes: Vec<Arc<Count>> = (0..4).map(|_| Arc::default()).collect();
+        let wakers: Vec<Waker> = wakes.iter().map(|count| Waker::from(Arc::clone(count))).collect();
+        let needs = [strict, lax, strict, lax];
+        let places: Vec<Place<'_>> = needs.iter().map(|need| waiting.join(9, *need).unwrap()).collect();
+        let poll = |index: usize, slots: &AtomicUsize| {
+            let context = Context::from_waker(&wakers[index]);
+            places[index].poll(&context, || room(slots)).is_ready()
+        };
+        let (none, one) = (AtomicUsize::new(0), AtomicUsize::new(1));
+        assert!((0..3).all(|index| !poll(index, &none)));
+        assert!(!poll(3, &one), "one with the same need came before");
+        waiting.wake_next();
+        assert!(!poll(0, &none));
+        let counts = || wakes.iter().map(|count| count.0.load(SeqCst)).collect::<Vec<_>>();
+        assert_eq!(counts(), [1, 1, 0, 0], "the other need is asked, once");
+        assert!(!poll(1, &none));
+        assert_eq!(counts(), [1, 1, 0, 0], "and nobody in a circle");
+        let newcomer = waiting
+            .join(
+                9,
+                Need {
+                    own_connection: true,
+                    ..strict
+                },
+            )
+            .unwrap();
+        let context = Context::from_waker(Waker::noop());
+        assert!(
+            newcomer.poll(&context, || room(&one)).is_ready(),
+            "need not wait behind others"
+        );
     }
 
     /// Threads that take and give back a few slots, each wait ended by a wake-up: nobody is forgotten.
@@ -225,7 +305,7 @@ mod tests {
                     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
                     for _ in 0..200 {
                         runtime.block_on(async {
-                            let place = waiting.join(8).unwrap();
+                            let place = waiting.join(8, Need::default()).unwrap();
                             std::future::poll_fn(|context| place.poll(context, || room(&slots))).await;
                         });
                         slots.fetch_add(1, SeqCst);

@@ -16,6 +16,7 @@ use crate::{
     reason::Reason,
     respond::ProxyError,
     upstream::{self, Connection, Transport, UpstreamError},
+    waiting::Need,
 };
 
 /// A connection with what is known of it.
@@ -46,7 +47,12 @@ impl Attempts<'_> {
     async fn wait_for_room(&self, tried: &[SocketAddr]) -> Result<Rc<LocalEndpoint>, ProxyError> {
         let (exchange, endpoints) = (self.exchange, &self.pool.handle.endpoints);
         let limits = &self.pool.handle.spec.policy.limits;
-        let Some(place) = endpoints.waiting.join(limits.max_pending) else {
+        let need = Need {
+            max_requests: limits.max_requests,
+            max_connections: limits.max_connections,
+            own_connection: self.upgrade,
+        };
+        let Some(place) = endpoints.waiting.join(limits.max_pending, need) else {
             return Err(ProxyError::new(
                 Reason::EndpointQueueFull,
                 "every endpoint has as much to do as it may, and too many requests wait already",
