@@ -20,7 +20,7 @@ use std::{
 
 use propylon_kit::metrics::{Metric, Registry};
 use socket2::SockRef;
-use tokio::{net::TcpStream, time::interval};
+use tokio::{net::TcpStream, time::sleep};
 
 use crate::{edge::Scheme, reason::Reason, respond, worker::Shared};
 use cgroup::Groups;
@@ -167,14 +167,20 @@ pub(crate) async fn watch(shared: Arc<Shared>) {
     let mut level = Level::Plenty;
     let mut descriptors = Shortage::new("file descriptors", DESCRIPTORS);
     let mut connections = Shortage::new("connections", CONNECTIONS);
-    let mut ticks = interval(LOOK);
+    let (mut pause, mut since) = (Duration::ZERO, LOOK);
     loop {
-        ticks.tick().await;
-        descriptors.look(pressure, &pressure.starved);
-        connections.look(pressure, &pressure.full);
+        sleep(pause).await;
+        since += pause;
+        if since >= LOOK {
+            since = Duration::ZERO;
+            descriptors.look(pressure, &pressure.starved);
+            connections.look(pressure, &pressure.full);
+        }
         let memory = groups.read().unwrap_or_default();
         pressure.usage.store(memory.usage, Relaxed);
         pressure.limit.store(memory.limit, Relaxed);
+        // Ten thousand connections in a second fill a small group faster than a calm look would see.
+        pause = if memory.percent() < FILLING { LOOK } else { CLOSE_LOOK };
         let next = level.next(memory.percent());
         if next != level {
             let (usage, limit) = (memory.usage, memory.limit);
@@ -234,6 +240,9 @@ pub(crate) fn refuse(stream: &TcpStream, scheme: Scheme, reason: Reason) {
 
 /// How often memory is looked at.
 const LOOK: Duration = Duration::from_millis(250);
+/// The same from [`FILLING`] percent on.
+const CLOSE_LOOK: Duration = Duration::from_millis(25);
+const FILLING: u64 = 50;
 /// Looks without a missing descriptor or place after which that shortage is over.
 const QUIET_LOOKS: u32 = 4;
 /// Percent of the memory limit (`reliability.md` B2 row 14).
