@@ -124,8 +124,7 @@ pub(crate) fn lint(args: LintArgs) -> Result<ExitCode, Failure> {
         Form::Json => json::render(&findings),
         Form::Sarif => sarif::render(&findings),
     };
-    // Who closes the output early, such as `head`, has seen enough.
-    drop(io::stdout().lock().write_all(output.as_bytes()));
+    print(&output)?;
     printer::line(&text::summary(&findings));
     let worst_allowed = args.fail_on.worst_allowed();
     let fails = findings
@@ -133,6 +132,18 @@ pub(crate) fn lint(args: LintArgs) -> Result<ExitCode, Failure> {
         .iter()
         .any(|finding| finding.report.severity() <= worst_allowed);
     Ok(if fails { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Who closes the output early, such as `head`, has seen enough; findings that are lost otherwise are no success.
+fn print(output: &str) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(output.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(source) if source.kind() != io::ErrorKind::BrokenPipe => Err(Failure::System {
+            attempt: "write to standard output",
+            source,
+        }),
+        _ => Ok(()),
+    }
 }
 
 /// Manifests that were read.

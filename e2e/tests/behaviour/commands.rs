@@ -151,3 +151,18 @@ fn the_demo_prints_lines_that_work() {
     assert!(status.is_some_and(|status| status.success()), "{}", demo.transcript());
     assert!(!Path::new(&folder).exists(), "{folder} is left behind");
 }
+
+#[test]
+fn findings_that_cannot_be_written_are_no_success() {
+    let folder = tempfile::tempdir().unwrap();
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let output = Command::new(propylon())
+        .args(["lint", "-o", "json"])
+        .arg(folder.path())
+        .stdout(full)
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    assert!(text.contains("standard output"), "{text}");
+}

@@ -92,8 +92,8 @@ fn without_file_descriptors_new_connections_are_reset_and_no_endpoint_is_blamed(
     gate.until("it serves again", || is_served(address));
     assert!(serves(&mut open));
     assert!(ended(&gate, "overload_descriptors") >= 1.0);
-    assert_eq!(ended(&gate, "connect_failed"), 0.0);
-    assert_eq!(ended(&gate, "no_ready_endpoints"), 0.0, "the endpoint was ejected");
+    assert!(ended(&gate, "connect_failed") < 1.0);
+    assert!(ended(&gate, "no_ready_endpoints") < 1.0, "the endpoint was ejected");
 }
 
 #[test]
