@@ -67,7 +67,7 @@ fn udp_echo() -> SocketAddr {
     thread::spawn(move || {
         let mut buffer = [0; 2048];
         while let Ok((length, from)) = socket.recv_from(&mut buffer) {
-            drop(socket.send_to(&buffer[..length], from));
+            drop(socket.send_to(buffer.get(..length).unwrap(), from));
         }
     });
     address
@@ -92,7 +92,8 @@ impl Asking {
                 let question = count.load(Relaxed).to_be_bytes();
                 socket.send(&question).unwrap();
                 let mut answer = [0; 8];
-                socket.recv(&mut answer).expect("no datagram is lost");
+                let length = socket.recv(&mut answer);
+                assert!(length.is_ok(), "a datagram was lost: {length:?}");
                 assert_eq!(answer, question);
                 count.fetch_add(1, Relaxed);
             }
@@ -108,7 +109,7 @@ impl Asking {
 
     fn end(self) {
         self.stop.store(true, Relaxed);
-        self.thread.join().expect("every question is answered");
+        assert!(self.thread.join().is_ok(), "a question was not answered");
     }
 }
 

@@ -38,7 +38,7 @@ fn echo(name: &'static str) -> SocketAddr {
     thread::spawn(move || {
         let mut buffer = [0; 2048];
         while let Ok((length, from)) = socket.recv_from(&mut buffer) {
-            drop(socket.send_to(&[name.as_bytes(), &buffer[..length]].concat(), from));
+            drop(socket.send_to(&[name.as_bytes(), buffer.get(..length).unwrap()].concat(), from));
         }
     });
     address
@@ -55,7 +55,7 @@ fn ask(socket: &UdpSocket, bytes: &[u8]) -> Vec<u8> {
     socket.send(bytes).unwrap();
     let mut buffer = [0; 2048];
     let length = socket.recv(&mut buffer).unwrap();
-    buffer[..length].to_vec()
+    buffer.get(..length).unwrap().to_vec()
 }
 
 #[test]
