@@ -9,6 +9,7 @@ use propylon_e2e::{
     report::Report,
 };
 use propylon_testkit::{
+    echo::EchoServer,
     raw::{RawResponse, ScriptedServer, Step, scripted_server},
     wait::{self, PATIENCE},
 };
@@ -160,10 +161,7 @@ fn edits_reset_nothing() {
         ejected(&gate)
     });
     assert!(found.is_some());
-    let (met, connections) = (
-        failing.connections(),
-        servers.each_ref().map(|server| server.connections()),
-    );
+    let (met, connections) = (failing.connections(), servers.each_ref().map(EchoServer::connections));
     let more = echo("more");
     let wider = [endpoints.as_slice(), &[more.address]].concat();
     let edits = [
@@ -182,5 +180,5 @@ fn edits_reset_nothing() {
         }
     }
     assert_eq!(failing.connections(), met, "it is still left out");
-    assert_eq!(servers.each_ref().map(|server| server.connections()), connections);
+    assert_eq!(servers.each_ref().map(EchoServer::connections), connections);
 }
