@@ -235,7 +235,7 @@ mod tests {
         let answer = ask(&server, A);
         assert_eq!(answer[..8], [7, 9, 0x81, 0x80, 0, 1, 0, 1]);
         assert!(answer.ends_with(&[0, 0, 0, 5, 0, 4, 192, 0, 2, 7]));
-        assert!(ask(&server, AAAA).ends_with(&[0xdb, 8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7]));
+        assert!(ask(&server, AAAA).ends_with(&[0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7]));
         assert_eq!(server.queries("web.example"), 1);
     }
 

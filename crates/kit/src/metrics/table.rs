@@ -143,7 +143,9 @@ mod tests {
             assert!(names.insert(def.name), "{} twice", def.name);
             assert!(def.name.starts_with("propylon_"), "{}", def.name);
             assert!(
-                def.name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'),
+                def.name
+                    .bytes()
+                    .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_'),
                 "{}",
                 def.name
             );
