@@ -161,6 +161,11 @@ fn edits_reset_nothing() {
         ejected(&gate)
     });
     assert!(found.is_some());
+    // Which of two idle endpoints a request goes to is chance.
+    gate.until("each good endpoint has served", || {
+        get(&gate, "");
+        servers.iter().all(|server| server.connections() > 0)
+    });
     let (met, connections) = (failing.connections(), servers.each_ref().map(EchoServer::connections));
     let more = echo("more");
     let wider = [endpoints.as_slice(), &[more.address]].concat();
