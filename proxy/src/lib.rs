@@ -8,6 +8,7 @@
 //! Start from [`start`].
 
 mod admission;
+mod alarm;
 mod background;
 mod body;
 mod client_affinity;

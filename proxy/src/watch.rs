@@ -1,13 +1,8 @@
 //! Deadlines without timers: each exchange carries the time at which it is too late, and one sweep per thread looks at all.
 
-use std::{
-    cell::Cell,
-    future::{Future, poll_fn},
-    pin::Pin,
-    task::{Context, Poll, Waker},
-};
+use std::{cell::Cell, future::Future, pin::Pin, task::Context};
 
-use crate::reason::Reason;
+use crate::{alarm::Alarm, reason::Reason};
 
 /// The deadline of one exchange on a worker; times are milliseconds of the worker's coarse clock (steps of 100 ms).
 #[derive(Default)]
@@ -19,8 +14,7 @@ pub(crate) struct Watch {
     /// When the whole exchange is too late; 0: never.
     total_at_ms: Cell<u64>,
     /// What happened.
-    fired: Cell<Option<Reason>>,
-    waker: Cell<Option<Waker>>,
+    alarm: Alarm<Reason>,
 }
 
 impl Watch {
@@ -48,7 +42,7 @@ impl Watch {
 
     /// What made it too late, if it is.
     pub(crate) fn fired(&self) -> Option<Reason> {
-        self.fired.get()
+        self.alarm.fired()
     }
 
     /// Whether the client is to take what there is.
@@ -63,60 +57,34 @@ impl Watch {
 
     /// The sweep's look. A stalled client cannot be told from here (its body is not polled): that is the connection's matter.
     pub(crate) fn sweep(&self, now_ms: u64) {
-        if self.fired.get().is_some() {
+        if self.alarm.fired().is_some() {
             return;
         }
         let total = self.total_at_ms.get();
         let phase = self.phase_at_ms.get();
         if total != 0 && now_ms >= total {
-            self.fire(Reason::RequestTimeout);
+            self.alarm.fire(Reason::RequestTimeout);
         } else if phase != 0 && now_ms >= phase && self.phase_reason.get() != Some(Reason::ClientStalled) {
-            self.fire(self.phase_reason.get().unwrap_or(Reason::InternalError));
+            self.alarm
+                .fire(self.phase_reason.get().unwrap_or(Reason::InternalError));
         }
     }
 
     /// Remembers whom to wake.
     pub(crate) fn register(&self, context: &Context<'_>) {
-        let waker = match self.waker.take() {
-            Some(waker) if waker.will_wake(context.waker()) => waker,
-            _ => context.waker().clone(),
-        };
-        self.waker.set(Some(waker));
+        self.alarm.register(context);
     }
 
-    /// Runs a future until it is done or the deadline fires; drop it then. It is pinned by the caller, so that it is
-    /// not moved and takes its place once.
-    ///
-    /// # Errors
-    /// The reason of the deadline.
-    pub(crate) async fn guard<F: Future>(&self, mut future: Pin<&mut F>) -> Result<F::Output, Reason> {
-        poll_fn(|context| {
-            if let Some(reason) = self.fired.get() {
-                return Poll::Ready(Err(reason));
-            }
-            match future.as_mut().poll(context) {
-                Poll::Ready(output) => Poll::Ready(Ok(output)),
-                Poll::Pending => {
-                    self.register(context);
-                    Poll::Pending
-                }
-            }
-        })
-        .await
+    /// Runs a future until it is done or the deadline fires, as [`Alarm::guard`].
+    pub(crate) fn guard<F: Future>(&self, future: Pin<&mut F>) -> impl Future<Output = Result<F::Output, Reason>> {
+        self.alarm.guard(future)
     }
 
     /// Clears a fired phase, so that another attempt can run; the end of the whole exchange stays.
     pub(crate) fn retry(&self) {
-        if self.fired.get() != Some(Reason::RequestTimeout) {
-            self.fired.set(None);
+        if self.alarm.fired() != Some(Reason::RequestTimeout) {
+            self.alarm.clear();
             self.disarm();
-        }
-    }
-
-    fn fire(&self, reason: Reason) {
-        self.fired.set(Some(reason));
-        if let Some(waker) = self.waker.take() {
-            waker.wake();
         }
     }
 }

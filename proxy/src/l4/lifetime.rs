@@ -1,15 +1,9 @@
 //! The deadline of one connection under the worker's sweep, without a timer.
 
-use std::{
-    cell::Cell,
-    future::{Future, poll_fn},
-    pin::Pin,
-    rc::Rc,
-    task::{Context, Poll, Waker},
-};
+use std::{cell::Cell, future::Future, pin::Pin, rc::Rc, task::Context};
 
 use super::End;
-use crate::{config::millis, worker::SWEEP};
+use crate::{alarm::Alarm, config::millis, worker::SWEEP};
 
 /// When a connection is too late, and who is to be told; times are milliseconds of the worker's coarse clock.
 pub(super) struct Lifetime {
@@ -18,8 +12,7 @@ pub(super) struct Lifetime {
     at_ms: Cell<u64>,
     /// How the connection ends then.
     end: Cell<End>,
-    fired: Cell<Option<End>>,
-    waker: Cell<Option<Waker>>,
+    alarm: Alarm<End>,
 }
 
 impl Lifetime {
@@ -28,8 +21,7 @@ impl Lifetime {
             now_ms,
             at_ms: Cell::new(0),
             end: Cell::new(End::IdleTimeout),
-            fired: Cell::new(None),
-            waker: Cell::new(None),
+            alarm: Alarm::default(),
         }
     }
 
@@ -48,7 +40,7 @@ impl Lifetime {
 
     /// What ended it from outside.
     pub(super) fn fired(&self) -> Option<End> {
-        self.fired.get()
+        self.alarm.fired()
     }
 
     /// The sweep's look.
@@ -59,49 +51,25 @@ impl Lifetime {
         }
     }
 
-    /// Ends the connection at its next poll.
+    /// Ends the connection at its next poll; the first end stays.
     pub(super) fn fire(&self, end: End) {
-        if self.fired.get().is_none() {
-            self.fired.set(Some(end));
-            if let Some(waker) = self.waker.take() {
-                waker.wake();
-            }
-        }
+        self.alarm.fire(end);
     }
 
     /// Remembers whom to wake.
     pub(super) fn register(&self, context: &Context<'_>) {
-        let waker = match self.waker.take() {
-            Some(waker) if waker.will_wake(context.waker()) => waker,
-            _ => context.waker().clone(),
-        };
-        self.waker.set(Some(waker));
+        self.alarm.register(context);
     }
 
-    /// Runs a future until it is done or the deadline fires; drop it then.
-    ///
-    /// # Errors
-    /// How the connection ends.
-    pub(super) async fn guard<F: Future>(&self, mut future: Pin<&mut F>) -> Result<F::Output, End> {
-        poll_fn(|context| {
-            if let Some(end) = self.fired.get() {
-                return Poll::Ready(Err(end));
-            }
-            match future.as_mut().poll(context) {
-                Poll::Ready(output) => Poll::Ready(Ok(output)),
-                Poll::Pending => {
-                    self.register(context);
-                    Poll::Pending
-                }
-            }
-        })
-        .await
+    /// Runs a future until it is done or the deadline fires, as [`Alarm::guard`].
+    pub(super) fn guard<F: Future>(&self, future: Pin<&mut F>) -> impl Future<Output = Result<F::Output, End>> {
+        self.alarm.guard(future)
     }
 
     /// Clears a deadline that fired, so that another attempt can run; an end of the whole process stays.
     pub(super) fn retry(&self) {
-        if self.fired.get() == Some(self.end.get()) && self.fired.get() != Some(End::DrainTimeout) {
-            self.fired.set(None);
+        if self.alarm.fired() == Some(self.end.get()) && self.alarm.fired() != Some(End::DrainTimeout) {
+            self.alarm.clear();
             self.at_ms.set(0);
         }
     }
