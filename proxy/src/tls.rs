@@ -17,7 +17,10 @@ use std::{fmt, io, sync::Arc};
 
 use arc_swap::ArcSwap;
 use propylon_model::CertificateName;
-use rustls::{CipherSuite, HandshakeKind, ProtocolVersion, ServerConnection, server::Acceptor};
+use rustls::{
+    CipherSuite, HandshakeKind, ProtocolVersion, ServerConfig, ServerConnection,
+    server::{Acceptor, ClientHello},
+};
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
@@ -146,19 +149,11 @@ impl TlsAcceptor {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let start = LazyConfigAcceptor::new(Acceptor::default(), stream)
-            .await
-            .map_err(TlsFault::of)?;
-        let (config, sni, certificate) = {
-            let hello = start.client_hello();
-            let sni = hello.server_name().map(|name| name.strip_suffix('.').unwrap_or(name));
-            let table = self.table.load();
-            let entry = table.select(sni, &hello);
-            (table.config_of(entry), sni.map(Box::from), entry.identity().clone())
+        let choose = |table: &CertTable, sni: Option<&str>, hello: &ClientHello<'_>| {
+            let entry = table.select(sni, hello);
+            (table.config_of(entry), entry.identity().clone())
         };
-        let stream = start.into_stream(config).await.map_err(TlsFault::of)?;
-        let info = describe(stream.get_ref().1, sni, certificate)?;
-        Ok((stream, info))
+        self.handshake(stream, choose).await
     }
 
     /// Does the handshake with one certificate, whatever the server name, and without ALPN: for ports whose protocol is
@@ -177,20 +172,28 @@ impl TlsAcceptor {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
+        let choose = |table: &CertTable, sni: Option<&str>, hello: &ClientHello<'_>| {
+            let entry = table.entry(certificate.as_str());
+            let entry = entry.unwrap_or_else(|| table.select(sni, hello));
+            (table.plain_config_of(entry), entry.identity().clone())
+        };
+        self.handshake(stream, choose).await
+    }
+
+    /// Reads the `ClientHello`, lets `choose` say with what it is answered, and does the handshake.
+    async fn handshake<S, F>(&self, stream: S, choose: F) -> Result<(TlsStream<S>, TlsInfo), TlsFault>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+        F: FnOnce(&CertTable, Option<&str>, &ClientHello<'_>) -> (Arc<ServerConfig>, CertIdentity),
+    {
         let start = LazyConfigAcceptor::new(Acceptor::default(), stream)
             .await
             .map_err(TlsFault::of)?;
         let (config, sni, certificate) = {
             let hello = start.client_hello();
             let sni = hello.server_name().map(|name| name.strip_suffix('.').unwrap_or(name));
-            let table = self.table.load();
-            let entry = table.entry(certificate.as_str());
-            let entry = entry.unwrap_or_else(|| table.select(sni, &hello));
-            (
-                table.plain_config_of(entry),
-                sni.map(Box::from),
-                entry.identity().clone(),
-            )
+            let (config, certificate) = choose(&self.table.load(), sni, &hello);
+            (config, sni.map(Box::from), certificate)
         };
         let stream = start.into_stream(config).await.map_err(TlsFault::of)?;
         let info = describe(stream.get_ref().1, sni, certificate)?;
