@@ -2,16 +2,14 @@
 
 use propylon_kit::clock;
 use propylon_model::{Delta, Report, Resources};
-use propylon_translate::{Memory, Options, World, compile};
+use propylon_translate::{Options, World};
 
 use crate::local;
 
 /// Compiles one world after the other.
 #[derive(Debug)]
 pub(crate) struct Compiler {
-    options: Options,
-    memory: Memory,
-    resources: Resources,
+    compiler: propylon_translate::Compiler,
     /// What is perhaps live, where that is not known for sure.
     doubted: Option<Resources>,
 }
@@ -29,9 +27,7 @@ impl Compiler {
     /// A compiler that compiled nothing yet.
     pub(crate) fn new(options: Options) -> Self {
         Self {
-            options,
-            memory: Memory::default(),
-            resources: Resources::default(),
+            compiler: propylon_translate::Compiler::new(options),
             doubted: None,
         }
     }
@@ -45,21 +41,26 @@ impl Compiler {
     /// Compiles a world at the present time.
     ///
     /// # Cost
-    /// Linear in the world.
+    /// That of what changed, and a look at each object and address of the world.
     pub(crate) fn step(&mut self, world: &World) -> Step {
-        self.options.now_unix_s = i64::try_from(clock::unix_now().as_secs()).unwrap_or(i64::MAX);
+        let now_unix_s = i64::try_from(clock::unix_now().as_secs()).unwrap_or(i64::MAX);
+        self.compiler.follow(world);
         // Addresses come and go with interfaces.
-        self.options.local_addresses = local::of_machine(world.load_balancer_addresses());
-        let compiled = compile(world, &self.options, &mut self.memory);
-        let mut delta = Delta::between(&self.resources, &compiled.resources);
-        // What did not change keeps its allocation, so that the next comparison is quick.
-        self.resources.apply(&delta);
-        if let Some(live) = self.doubted.take() {
-            delta = everything(&live, &self.resources);
+        let local_addresses = local::of_machine(world.load_balancer_addresses());
+        if self.compiler.options().local_addresses != local_addresses {
+            self.compiler.set_options(Options {
+                local_addresses,
+                ..self.compiler.options().clone()
+            });
         }
+        let mut delta = self.compiler.compile(now_unix_s).delta;
+        if let Some(live) = self.doubted.take() {
+            delta = everything(&live, self.compiler.resources());
+        }
+        let reports = self.compiler.reports().values();
         Step {
             delta,
-            reports: compiled.reports,
+            reports: reports.flat_map(|reports| reports.iter()).cloned().collect(),
         }
     }
 
@@ -68,7 +69,7 @@ impl Compiler {
     /// # Cost
     /// n log n in the world.
     pub(crate) fn lint(&self, world: &World) -> Vec<Report> {
-        propylon_translate::lint(world, &self.options, &self.resources)
+        propylon_translate::lint(world, self.compiler.options(), self.compiler.resources())
     }
 }
 
@@ -121,7 +122,7 @@ mod tests {
     fn after_a_doubt_everything_is_set_anew_and_the_rest_removed() {
         let mut compiler = Compiler::new(Options::default());
         compiler.step(&world("a"));
-        let live = compiler.resources.clone();
+        let live = compiler.compiler.resources().clone();
         compiler.step(&world("b"));
         compiler.doubt(live);
         let delta = compiler.step(&world("b")).delta;
