@@ -139,6 +139,9 @@ fn adopt(world: &mut World, alone: &World) -> bool {
         endpoint_slices,
         ingress_classes,
         ingresses,
+        nodes,
+        pods,
+        reference_grants,
         secrets,
         services,
     } = alone;
@@ -147,6 +150,9 @@ fn adopt(world: &mut World, alone: &World) -> bool {
         share(&mut world.endpoint_slices, endpoint_slices),
         share(&mut world.ingress_classes, ingress_classes),
         share(&mut world.ingresses, ingresses),
+        share(&mut world.nodes, nodes),
+        share(&mut world.pods, pods),
+        share(&mut world.reference_grants, reference_grants),
         share(&mut world.secrets, secrets),
         share(&mut world.services, services),
     ];

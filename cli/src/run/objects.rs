@@ -63,15 +63,7 @@ fn count(world: &World, reports: &[Report]) -> Counts {
 
 fn is_in(world: &World, object: &ObjectRef) -> bool {
     let key = Key::new(Arc::clone(&object.namespace), Arc::clone(&object.name));
-    match object.kind {
-        Kind::ConfigMap => world.config_maps.contains_key(&key),
-        Kind::EndpointSlice => world.endpoint_slices.contains_key(&key),
-        Kind::File => false,
-        Kind::Ingress => world.ingresses.contains_key(&key),
-        Kind::IngressClass => world.ingress_classes.contains_key(&key),
-        Kind::Secret => world.secrets.contains_key(&key),
-        Kind::Service => world.services.contains_key(&key),
-    }
+    world.contains(object.kind, &key)
 }
 
 #[cfg(test)]

@@ -15,6 +15,12 @@ pub enum Kind {
     Ingress,
     /// `networking.k8s.io/v1` `IngressClass`.
     IngressClass,
+    /// `v1` `Node`.
+    Node,
+    /// `v1` `Pod`.
+    Pod,
+    /// `gateway.networking.k8s.io` `ReferenceGrant`.
+    ReferenceGrant,
     /// `v1` `Secret`.
     Secret,
     /// `v1` `Service`.
@@ -30,6 +36,9 @@ impl Kind {
             Self::File => "File",
             Self::Ingress => "Ingress",
             Self::IngressClass => "IngressClass",
+            Self::Node => "Node",
+            Self::Pod => "Pod",
+            Self::ReferenceGrant => "ReferenceGrant",
             Self::Secret => "Secret",
             Self::Service => "Service",
         }

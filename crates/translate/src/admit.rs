@@ -54,7 +54,10 @@ pub fn admit(object: Object) -> Result<Object, Vec<FieldError>> {
             metadata(&mut class.metadata, Scope::Cluster, Grammar::Subdomain, &mut errors);
             ingress::admit_class(class, &mut errors);
         }
-        Object::Other { .. } => {}
+        Object::Node(_) | Object::Other { .. } | Object::Pod(_) => {}
+        Object::ReferenceGrant(grant) => {
+            metadata(&mut grant.metadata, Scope::Namespaced, Grammar::Subdomain, &mut errors);
+        }
         Object::Secret(secret) => {
             metadata(&mut secret.metadata, Scope::Namespaced, Grammar::Subdomain, &mut errors);
             secret::admit(secret, &mut errors);

@@ -15,6 +15,7 @@ pub mod manifest;
 
 mod backends;
 mod classes;
+pub mod cluster;
 mod compile;
 mod compiler;
 mod conflicts;

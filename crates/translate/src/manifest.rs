@@ -14,7 +14,10 @@ use propylon_model::{Kind, ObjectRef};
 use serde_json::{Map, Value};
 use thiserror::Error;
 
-use crate::world::Key;
+use crate::{
+    cluster::{Node, Pod, ReferenceGrant},
+    world::Key,
+};
 
 mod documents;
 mod lines;
@@ -34,6 +37,8 @@ pub enum Object {
     Ingress(Box<Ingress>),
     /// `networking.k8s.io/v1` `IngressClass`.
     IngressClass(Box<IngressClass>),
+    /// `v1` `Node`; never of a folder.
+    Node(Box<Node>),
     /// A kind that is not compiled.
     Other {
         /// Its `apiVersion`.
@@ -43,6 +48,10 @@ pub enum Object {
         /// Its `metadata.name`, empty where it has none.
         name: String,
     },
+    /// `v1` `Pod`; never of a folder.
+    Pod(Box<Pod>),
+    /// `gateway.networking.k8s.io` `ReferenceGrant`.
+    ReferenceGrant(Box<ReferenceGrant>),
     /// `v1` `Secret`.
     Secret(Box<Secret>),
     /// `v1` `Service`.
@@ -57,7 +66,10 @@ impl Object {
             Self::EndpointSlice(slice) => (Kind::EndpointSlice, Key::of_namespaced(&slice.metadata)),
             Self::Ingress(ingress) => (Kind::Ingress, Key::of_namespaced(&ingress.metadata)),
             Self::IngressClass(class) => (Kind::IngressClass, Key::of_cluster(&class.metadata)),
+            Self::Node(node) => (Kind::Node, Key::new("", node.name.as_str())),
             Self::Other { .. } => return None,
+            Self::Pod(pod) => (Kind::Pod, Key::new(pod.namespace.as_str(), pod.name.as_str())),
+            Self::ReferenceGrant(grant) => (Kind::ReferenceGrant, Key::of_namespaced(&grant.metadata)),
             Self::Secret(secret) => (Kind::Secret, Key::of_namespaced(&secret.metadata)),
             Self::Service(service) => (Kind::Service, Key::of_namespaced(&service.metadata)),
         };
@@ -241,19 +253,22 @@ fn object(line: u64, fields: Map<String, Value>) -> Result<Object, ManifestError
         return Err(ManifestError::NotAnObject { line });
     }
     match wanted_version(api_version, kind) {
-        Some((wanted, hint)) if wanted != api_version => Err(ManifestError::WrongApiVersion {
-            line,
-            kind: kind.to_owned(),
-            name: name_of(&fields).to_owned(),
-            found: api_version.to_owned(),
-            wanted,
-            hint,
-        }),
+        Some((wanted, hint)) if wanted != api_version && kind != "ReferenceGrant" => {
+            Err(ManifestError::WrongApiVersion {
+                line,
+                kind: kind.to_owned(),
+                name: name_of(&fields).to_owned(),
+                found: api_version.to_owned(),
+                wanted,
+                hint,
+            })
+        }
         Some(_) => match kind {
             "ConfigMap" => typed(line, fields).map(|config_map| Object::ConfigMap(Box::new(config_map))),
             "EndpointSlice" => typed(line, fields).map(|slice| Object::EndpointSlice(Box::new(slice))),
             "Ingress" => typed(line, fields).map(|ingress| Object::Ingress(Box::new(ingress))),
             "IngressClass" => typed(line, fields).map(|class| Object::IngressClass(Box::new(class))),
+            "ReferenceGrant" => typed(line, fields).map(|grant| Object::ReferenceGrant(Box::new(grant))),
             "Secret" => typed(line, without_line_breaks(fields)).map(|secret| Object::Secret(Box::new(secret))),
             _ => typed(line, fields).map(|service| Object::Service(Box::new(service))),
         },
@@ -275,6 +290,7 @@ fn wanted_version(api_version: &str, kind: &str) -> Option<(&'static str, &'stat
         ("networking.k8s.io" | "extensions" | "", "Ingress") => Some(("networking.k8s.io/v1", INGRESS_HINT)),
         ("networking.k8s.io" | "extensions" | "", "IngressClass") => Some(("networking.k8s.io/v1", "")),
         ("discovery.k8s.io" | "", "EndpointSlice") => Some(("discovery.k8s.io/v1", "")),
+        ("gateway.networking.k8s.io", "ReferenceGrant") => Some(("gateway.networking.k8s.io/v1beta1", "")),
         ("", "ConfigMap" | "Secret" | "Service") => Some(("v1", "")),
         _ => None,
     }

@@ -17,7 +17,10 @@ use k8s_openapi::{
 };
 use propylon_model::Kind;
 
-use crate::manifest::Object;
+use crate::{
+    cluster::{Node, Pod, ReferenceGrant},
+    manifest::Object,
+};
 
 /// Namespace and name of an object; the namespace is empty for cluster-scoped kinds.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -74,6 +77,12 @@ pub struct World {
     pub ingresses: BTreeMap<Key, Arc<Ingress>>,
     /// Ingress classes, of every controller; their keys have no namespace.
     pub ingress_classes: BTreeMap<Key, Arc<IngressClass>>,
+    /// Nodes: no endpoint may have an address of one, unless a pod proves that it is its own; keys have no namespace.
+    pub nodes: BTreeMap<Key, Arc<Node>>,
+    /// The pods that endpoints with the address of a node name.
+    pub pods: BTreeMap<Key, Arc<Pod>>,
+    /// Grants to name something of another namespace.
+    pub reference_grants: BTreeMap<Key, Arc<ReferenceGrant>>,
     /// Services.
     pub services: BTreeMap<Key, Arc<Service>>,
     /// Endpoint slices, of every Service.
@@ -102,7 +111,18 @@ impl World {
                 self.ingress_classes
                     .insert(Key::of_cluster(&class.metadata), Arc::from(class));
             }
+            Object::Node(node) => {
+                self.nodes.insert(Key::new("", node.name.as_str()), Arc::from(node));
+            }
             Object::Other { .. } => {}
+            Object::Pod(pod) => {
+                let key = Key::new(pod.namespace.as_str(), pod.name.as_str());
+                self.pods.insert(key, Arc::from(pod));
+            }
+            Object::ReferenceGrant(grant) => {
+                self.reference_grants
+                    .insert(Key::of_namespaced(&grant.metadata), Arc::from(grant));
+            }
             Object::Secret(secret) => {
                 self.secrets
                     .insert(Key::of_namespaced(&secret.metadata), Arc::from(secret));
@@ -122,8 +142,27 @@ impl World {
             Kind::File => false,
             Kind::Ingress => self.ingresses.remove(key).is_some(),
             Kind::IngressClass => self.ingress_classes.remove(key).is_some(),
+            Kind::Node => self.nodes.remove(key).is_some(),
+            Kind::Pod => self.pods.remove(key).is_some(),
+            Kind::ReferenceGrant => self.reference_grants.remove(key).is_some(),
             Kind::Secret => self.secrets.remove(key).is_some(),
             Kind::Service => self.services.remove(key).is_some(),
+        }
+    }
+
+    /// Whether an object is there.
+    pub fn contains(&self, kind: Kind, key: &Key) -> bool {
+        match kind {
+            Kind::ConfigMap => self.config_maps.contains_key(key),
+            Kind::EndpointSlice => self.endpoint_slices.contains_key(key),
+            Kind::File => false,
+            Kind::Ingress => self.ingresses.contains_key(key),
+            Kind::IngressClass => self.ingress_classes.contains_key(key),
+            Kind::Node => self.nodes.contains_key(key),
+            Kind::Pod => self.pods.contains_key(key),
+            Kind::ReferenceGrant => self.reference_grants.contains_key(key),
+            Kind::Secret => self.secrets.contains_key(key),
+            Kind::Service => self.services.contains_key(key),
         }
     }
 }
@@ -135,6 +174,9 @@ impl fmt::Debug for World {
             .field("config_maps", &self.config_maps.keys())
             .field("ingresses", &self.ingresses.keys())
             .field("ingress_classes", &self.ingress_classes.keys())
+            .field("nodes", &self.nodes.keys())
+            .field("pods", &self.pods.keys())
+            .field("reference_grants", &self.reference_grants.keys())
             .field("services", &self.services.keys())
             .field("endpoint_slices", &self.endpoint_slices.keys())
             .field("secrets", &self.secrets.keys())
