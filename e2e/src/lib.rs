@@ -15,6 +15,7 @@ pub mod browser;
 pub mod frames;
 pub mod gate;
 pub mod http2;
+pub mod image;
 pub mod load;
 pub mod manifests;
 pub mod ports;
