@@ -16,6 +16,7 @@ pub mod frames;
 pub mod gate;
 pub mod http2;
 pub mod image;
+pub mod lab;
 pub mod load;
 pub mod manifests;
 pub mod ports;

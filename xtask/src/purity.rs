@@ -70,7 +70,9 @@ const LAYERS: &[Layer] = &[
 ];
 
 /// What the crates that ship nothing may use.
-const TOP: &[&str] = &[CLI, CONTROLLER, CRDS, KIT, MODEL, PROXY, ROUTING, TESTKIT, TRANSLATE, WIRE];
+const TOP: &[&str] = &[
+    CLI, CONTROLLER, CRDS, KIT, MODEL, PROXY, ROUTING, TESTKIT, TRANSLATE, WIRE,
+];
 
 /// Crates that no pure crate links, at any depth: runtimes, sockets, cluster clients, random sources.
 const IMPURE: &[&str] = &[

@@ -4,6 +4,7 @@
 //! last line of the output is `N passed, N failed`, and the exit code is 1 unless the second number is 0.
 
 mod command;
+mod kubernetes;
 mod targets;
 mod tools;
 
@@ -57,6 +58,16 @@ const STAGES: &[Stage] = &[
         name: "end-to-end",
         budget: minutes(25),
         run: end_to_end,
+    },
+    Stage {
+        name: "lab",
+        budget: minutes(30),
+        run: kubernetes::build,
+    },
+    Stage {
+        name: "api",
+        budget: minutes(10),
+        run: kubernetes::api,
     },
     Stage {
         name: "fuzz",
@@ -183,7 +194,19 @@ fn dependencies(workspace: &Workspace, budget: Duration) -> Outcome {
 
 fn lints(workspace: &Workspace, budget: Duration) -> Outcome {
     workspace
-        .cargo(&["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"])
+        .cargo(
+            &[
+                &[
+                    "clippy",
+                    "--workspace",
+                    "--all-targets",
+                    "--features",
+                    kubernetes::FEATURE,
+                ],
+                &["--", "--deny", "warnings"][..],
+            ]
+            .concat(),
+        )
         .check(budget)
 }
 

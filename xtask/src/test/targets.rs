@@ -14,7 +14,8 @@ pub(super) enum Of {
     OtherCrates,
 }
 
-/// The names of integration tests, as `cargo test --test` takes them.
+/// The names of integration tests, as `cargo test --test` takes them; without those that wait for a feature, which are
+/// stages of their own.
 ///
 /// # Errors
 /// When cargo cannot read the workspace.
@@ -42,6 +43,7 @@ fn select(metadata: &Value, of: Of) -> Vec<String> {
     let targets = packages.flat_map(|package| list(&package, "targets"));
     targets
         .filter(|target| list(target, "kind").contains(&Value::from("test")))
+        .filter(|target| list(target, "required-features").is_empty())
         .map(|target| text(&target))
         .collect()
 }
@@ -55,7 +57,8 @@ mod tests {
     #[test]
     fn only_integration_tests_of_the_right_crates_are_named() {
         let metadata = json!({"packages": [
-            {"name": "propylon-e2e", "targets": [{"name": "propylon_e2e", "kind": ["lib"]}, {"name": "behaviour", "kind": ["test"]}]},
+            {"name": "propylon-e2e", "targets": [{"name": "propylon_e2e", "kind": ["lib"]}, {"name": "behaviour", "kind": ["test"]},
+                {"name": "api", "kind": ["test"], "required-features": ["cluster"]}]},
             {"name": "propylon-cli", "targets": [{"name": "propylon", "kind": ["bin"]}, {"name": "run", "kind": ["test"]}]},
         ]});
         assert_eq!(select(&metadata, Of::EndToEnd), ["behaviour"]);

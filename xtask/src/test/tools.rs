@@ -16,6 +16,12 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("go", "golang, 1.26 or later"),
 ];
 
+/// The packages that are built here; `lab deps` builds the others of the module.
+const PACKAGES: &[&str] = &[
+    "github.com/fullstorydev/grpcurl/cmd/grpcurl",
+    "github.com/summerwind/h2spec/cmd/h2spec",
+];
+
 /// Looks for the programs and builds the Go tools.
 pub(super) fn build(workspace: &Workspace, budget: Duration) -> Outcome {
     let mut total = Outcome::default();
@@ -33,7 +39,7 @@ pub(super) fn build(workspace: &Workspace, budget: Duration) -> Outcome {
     let folder = workspace.root.join("e2e/go/tools");
     let output = format!("{}/", workspace.tools.display());
     total.add(
-        Run::new("go", &["build", "-o", &output, "tool"])
+        Run::new("go", &[&["build", "-o", &output], PACKAGES].concat())
             .in_folder(&folder)
             .check(budget),
     );

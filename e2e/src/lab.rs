@@ -1,0 +1,23 @@
+//! Real Kubernetes for tests: an API server alone on loopback ([`ApiServer`]).
+//!
+//! Everything is built from Go modules by `lab deps` ([`Programs`]); nothing is downloaded as a binary. What is started
+//! ends with the process that started it, however that ends.
+
+mod api_server;
+mod daemon;
+mod kubeconfig;
+mod pki;
+mod programs;
+
+pub use api_server::{ApiServer, Identity, Options, Part, Store};
+pub use kubeconfig::{Credential, kubeconfig};
+pub use pki::{Files, Pki};
+pub use programs::Programs;
+
+/// The version of the Kubernetes that is built, as `1.36.3`: what `e2e/go/kube/go.mod` requires.
+///
+/// # Errors
+/// When that file cannot be read or names no version.
+pub fn kubernetes_version() -> anyhow::Result<String> {
+    programs::kubernetes_version()
+}
