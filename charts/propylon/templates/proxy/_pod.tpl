@@ -56,7 +56,8 @@ spec:
         readOnlyRootFilesystem: true
         capabilities:
           drop: [ALL]
-          add: [CHOWN, FOWNER]
+          # The last one because the program's file has it: without it the kernel refuses to start the file.
+          add: [CHOWN, FOWNER, NET_BIND_SERVICE]
       resources:
         requests:
           cpu: 10m
@@ -142,16 +143,13 @@ spec:
         periodSeconds: 2
         timeoutSeconds: 3
       securityContext:
-        {{- if $hostNetwork }}
         allowPrivilegeEscalation: false
         readOnlyRootFilesystem: true
         capabilities:
           drop: [ALL]
-          # Ports below 1024; the program in the image has the file capability that this allows.
+          # Ports below 1024; and the program's file has the capability: without it the kernel refuses to start the file.
+          # The Pod Security level "restricted" allows this one.
           add: [NET_BIND_SERVICE]
-        {{- else }}
-        {{- include "propylon.restricted" . | nindent 8 }}
-        {{- end }}
       {{- with $proxy.resources }}
       resources:
         {{- toYaml . | nindent 8 }}
