@@ -12,6 +12,7 @@
 )]
 
 pub mod browser;
+pub mod echo;
 pub mod frames;
 pub mod gate;
 pub mod http2;

@@ -12,8 +12,10 @@
 //! | `/grpc.health.v1.Health/Check` | `SERVING` while that status is 2xx, else `NOT_SERVING`; services other than "" and "echo" are unknown |
 //! | `content-type: application/grpc...` | the message frames back as they come, then `grpc-status: 0` in trailers |
 //! | `/status/NNN` | that status and a report |
-//! | `/delay/MS` | a report after so many milliseconds |
-//! | `/bytes/N` | N bytes with `Content-Length` |
+//! | `/echo.Echo/Repeat`, with a gRPC content type | the first message again and again: fields `echo-count` (default 1) and `echo-interval-ms` (default 0) |
+//! | `/delay/MS`, `/slow?ms=MS` | a report after so many milliseconds |
+//! | `/bytes/N`, `/bytes?n=N` | N bytes with `Content-Length` |
+//! | `/live` | 200 |
 //! | `/chunked/N` | N bytes without `Content-Length` |
 //! | `/truncate/N` | `Content-Length: N`, half of that, then the connection (or stream) breaks |
 //! | `/slow-body/N/MS` | N times one byte, each after so many milliseconds |
@@ -24,17 +26,21 @@
 //! | anything else | a report |
 //!
 //! A report is JSON: `name`, `protocol`, `tls`, `method`, `target` (as received), `host`, `headers` (a list of pairs),
-//! `body_bytes`, `trailers` (a list of pairs), `peer`, `connection` (a number that counts up).
+//! `body_bytes`, `trailers` (a list of pairs), `peer`, `connection` (a number that counts up), and what
+//! [`EchoOptions::facts`] adds.
 
 mod body;
+mod grpc;
 mod health;
 mod report;
 mod service;
 mod upgrade;
 
 use std::{
+    collections::BTreeMap,
     io,
     net::{Ipv4Addr, SocketAddr},
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -66,6 +72,8 @@ pub struct EchoOptions {
     pub address: SocketAddr,
     /// With a configuration it speaks TLS, and HTTP/2 where ALPN chose `h2`. Default none.
     pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// Further members of every report, by name. Default none.
+    pub facts: BTreeMap<String, String>,
 }
 
 impl Default for EchoOptions {
@@ -74,6 +82,7 @@ impl Default for EchoOptions {
             name: "echo".to_owned(),
             address: (Ipv4Addr::LOCALHOST, 0).into(),
             tls: None,
+            facts: BTreeMap::new(),
         }
     }
 }
@@ -106,12 +115,23 @@ struct Counters {
     health: health::Health,
 }
 
+/// Whether and how it is to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Stop {
+    /// Not yet.
+    Not,
+    /// No new connections; those that are open end with the exchange under way.
+    Drain,
+    /// At once.
+    Now,
+}
+
 /// A running echo backend. It stops when this is dropped.
 pub struct EchoServer {
     /// Where it listens.
     pub address: SocketAddr,
     counters: Arc<Counters>,
-    stop: watch::Sender<bool>,
+    stop: watch::Sender<Stop>,
     thread: Option<thread::JoinHandle<()>>,
 }
 
@@ -132,11 +152,21 @@ impl EchoServer {
 
     /// Stops the backend, closes all of its connections, and waits for its thread where it has one.
     pub fn stop(mut self) {
-        self.stop.send_replace(true);
+        self.stop.send_replace(Stop::Now);
         if let Some(thread) = self.thread.take() {
             // A panic of the backend was already printed by its thread.
             drop(thread.join());
         }
+    }
+
+    /// Takes no new connections, and lets every open one end: HTTP/1.1 with the response under way, HTTP/2 by GOAWAY
+    /// when its streams have ended. Upgraded connections end with their clients, or with [`EchoServer::stop`].
+    pub fn drain(&self) {
+        self.stop.send_if_modified(|stop| {
+            let begins = *stop == Stop::Not;
+            *stop = (*stop).max(Stop::Drain);
+            begins
+        });
     }
 
     /// Connections accepted since the start.
@@ -172,7 +202,7 @@ impl EchoServer {
 
 impl Drop for EchoServer {
     fn drop(&mut self) {
-        self.stop.send_replace(true);
+        self.stop.send_replace(Stop::Now);
     }
 }
 
@@ -192,7 +222,7 @@ fn prepare(options: EchoOptions) -> io::Result<(EchoServer, impl Future<Output =
     listener.set_nonblocking(true)?;
     let address = listener.local_addr()?;
     let counters = Arc::new(Counters::default());
-    let (stop, stopped) = watch::channel(false);
+    let (stop, stopped) = watch::channel(Stop::Not);
     let server = EchoServer {
         address,
         counters: Arc::clone(&counters),
@@ -206,13 +236,14 @@ async fn accept_loop(
     listener: std::net::TcpListener,
     options: EchoOptions,
     counters: Arc<Counters>,
-    mut stopped: watch::Receiver<bool>,
+    mut stopped: watch::Receiver<Stop>,
 ) {
     let Ok(listener) = TcpListener::from_std(listener) else {
         return;
     };
     let acceptor = options.tls.map(TlsAcceptor::from);
     let name: Arc<str> = options.name.into();
+    let facts = Arc::new(options.facts);
     let mut connections = JoinSet::new();
     loop {
         // Cancel safe: accept, changed and join_next lose nothing when dropped.
@@ -221,47 +252,64 @@ async fn accept_loop(
                 Ok(accepted) => accepted,
                 Err(_) => continue,
             },
-            _ = stopped.wait_for(|stop| *stop) => break,
+            _ = stopped.wait_for(|stop| *stop > Stop::Not) => break,
             Some(_) = connections.join_next() => continue,
         };
+        // Behind a socket of both families a client of IPv4 has an address of IPv6.
+        let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
         let number = counters.connections.fetch_add(1, Ordering::Relaxed) + 1;
         let connection = Connection {
             name: Arc::clone(&name),
+            facts: Arc::clone(&facts),
             peer,
             number,
             tls: acceptor.is_some(),
             counters: Arc::clone(&counters),
         };
-        connections.spawn(serve_connection(stream, acceptor.clone(), connection));
+        connections.spawn(serve_connection(
+            stream,
+            acceptor.clone(),
+            (connection, stopped.clone()),
+        ));
+    }
+    drop(listener);
+    // Cancel safe: join_next and wait_for lose nothing when dropped.
+    tokio::select! {
+        () = async { while connections.join_next().await.is_some() {} } => {}
+        _ = stopped.wait_for(|stop| *stop == Stop::Now) => {}
     }
 }
 
-async fn serve_connection(stream: TcpStream, acceptor: Option<TlsAcceptor>, connection: Connection) {
-    let open = OpenConnection::count(&connection.counters);
+/// What a connection is told, and what tells it to end.
+type Told = (Connection, watch::Receiver<Stop>);
+
+async fn serve_connection(stream: TcpStream, acceptor: Option<TlsAcceptor>, told: Told) {
+    let open = OpenConnection::count(&told.0.counters);
     // Without this, small frames wait for the peer's delayed acknowledgement. It fails only on a closed socket.
     drop(stream.set_nodelay(true));
     match acceptor {
-        None => serve_stream(stream, connection).await,
+        None => serve_stream(stream, told).await,
         // A client that breaks the handshake off is none of our business.
         Some(acceptor) => {
             if let Ok(stream) = acceptor.accept(stream).await {
-                serve_stream(stream, connection).await;
+                serve_stream(stream, told).await;
             }
         }
     }
     drop(open);
 }
 
-async fn serve_stream(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, connection: Connection) {
+async fn serve_stream(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, (connection, mut stopped): Told) {
     let service = hyper::service::service_fn(move |request| service::answer(connection.clone(), request));
     let mut server = auto::Builder::new(TokioExecutor::new());
     server.http2().enable_connect_protocol().max_concurrent_streams(10_000);
-    // An error here is the client's going away, or a `/close` of ours.
-    drop(
-        server
-            .serve_connection_with_upgrades(TokioIo::new(stream), service)
-            .await,
-    );
+    let mut serving = pin!(server.serve_connection_with_upgrades(TokioIo::new(stream), service));
+    // An error of the connection is the client's going away, or a `/close` of ours. Cancel safe: both are kept.
+    tokio::select! {
+        _ = serving.as_mut() => return,
+        _ = stopped.wait_for(|stop| *stop > Stop::Not) => serving.as_mut().graceful_shutdown(),
+    }
+    drop(serving.await);
 }
 
 /// Counts a connection as open while it lives.

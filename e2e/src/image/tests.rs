@@ -213,3 +213,53 @@ fn propylon_is_three_programs_of_which_one_may_bind_low_ports() {
         .collect();
     assert_eq!(capable, ["propylon-proxy"]);
 }
+
+/// The instructions of the last stage of the `Dockerfile`, with their arguments.
+fn last_stage() -> Vec<(String, String)> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../Dockerfile");
+    let text = fs::read_to_string(path).unwrap().replace("\\\n", " ");
+    let lines = text.lines().filter(|line| !line.trim_start().starts_with('#'));
+    let instructions = lines.filter_map(|line| line.trim().split_once(' '));
+    let all: Vec<(String, String)> = instructions
+        .map(|(name, arguments)| {
+            (
+                name.to_owned(),
+                arguments.split_whitespace().collect::<Vec<_>>().join(" "),
+            )
+        })
+        .collect();
+    let last = all.iter().rposition(|(name, _)| name == "FROM").unwrap();
+    all[last..].to_vec()
+}
+
+#[test]
+fn the_dockerfile_copies_what_the_lab_imports() {
+    let stage = last_stage();
+    let of = |wanted: &str| -> Vec<&str> {
+        let found = stage.iter().filter(|(name, _)| name == wanted);
+        found.map(|(_, arguments)| arguments.as_str()).collect()
+    };
+    let copied: Vec<String> = catalog::PROPYLON_PROGRAMS
+        .iter()
+        .map(|(path, _)| format!("--from=build /out{path} {path}"))
+        .collect();
+    assert_eq!(of("COPY"), copied);
+    assert_eq!(of("USER"), [format!("{0}:{0}", catalog::PROPYLON_USER)]);
+    assert_eq!(of("ENTRYPOINT"), [r#"["/propylon"]"#]);
+    assert!(of("RUN").is_empty(), "distroless has no shell");
+    assert!(of("FROM")[0].starts_with("gcr.io/distroless/"), "{stage:?}");
+}
+
+#[test]
+fn the_dockerfile_gives_the_same_capabilities() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../Dockerfile");
+    let text = fs::read_to_string(path).unwrap();
+    let given: Vec<&str> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("RUN setcap "))
+        .collect();
+    let capable = catalog::PROPYLON_PROGRAMS.iter().filter_map(|(path, capability)| {
+        capability.map(|Capability::NetBindService| format!("cap_net_bind_service=+ep /out{path}"))
+    });
+    assert_eq!(given, capable.collect::<Vec<_>>());
+}

@@ -31,7 +31,7 @@ pub(super) async fn receive(mut body: Incoming) -> Result<Received, Failure> {
 
 /// The report, one line of JSON.
 pub(super) fn report(connection: &Connection, head: &Parts, received: &Received) -> Bytes {
-    let report = json!({
+    let mut report = json!({
         "name": *connection.name,
         "protocol": format!("{:?}", head.version),
         "tls": connection.tls,
@@ -44,6 +44,9 @@ pub(super) fn report(connection: &Connection, head: &Parts, received: &Received)
         "peer": connection.peer.to_string(),
         "connection": connection.number,
     });
+    for (name, fact) in &*connection.facts {
+        report[name.as_str()] = Value::from(fact.as_str());
+    }
     let mut line = report.to_string();
     line.push('\n');
     line.into()

@@ -1,21 +1,21 @@
 //! What is answered to a request.
 
 use std::{
+    collections::BTreeMap,
     net::SocketAddr,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request::Parts, response};
-use http_body::Frame;
-use http_body_util::{BodyExt, StreamBody};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header, request::Parts, response};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
 use super::{
     Counters,
     body::{self, Body, Failure},
-    health,
+    grpc, health,
     report::{Received, receive, report},
     upgrade,
 };
@@ -25,6 +25,8 @@ use super::{
 pub(super) struct Connection {
     /// The name of the backend.
     pub name: Arc<str>,
+    /// Further members of a report.
+    pub facts: Arc<BTreeMap<String, String>>,
     /// The client.
     pub peer: SocketAddr,
     /// Counts up from 1.
@@ -43,6 +45,7 @@ enum Wish {
     Delay(Duration),
     Echo,
     Headers,
+    Live,
     Report,
     SlowBody(u64, Duration),
     Status(StatusCode),
@@ -51,17 +54,20 @@ enum Wish {
 }
 
 impl Wish {
-    fn of(path: &str) -> Self {
-        let mut segments = path.trim_start_matches('/').split('/');
+    fn of(uri: &Uri) -> Self {
+        let mut segments = uri.path().trim_start_matches('/').split('/');
         let word = segments.next().unwrap_or_default();
         let mut number = || segments.next().and_then(|text| text.parse::<u64>().ok());
+        let parameter = |name| parameter(uri.query().unwrap_or_default(), name);
         let wish = match word {
-            "bytes" => number().map(Self::Bytes),
+            "bytes" => number().or_else(|| parameter("n")).map(Self::Bytes),
             "chunked" => number().map(Self::Chunked),
             "close" => Some(Self::Close),
             "delay" => number().map(|pause| Self::Delay(Duration::from_millis(pause))),
             "echo" => Some(Self::Echo),
             "headers" => Some(Self::Headers),
+            "live" => Some(Self::Live),
+            "slow" => parameter("ms").map(|pause| Self::Delay(Duration::from_millis(pause))),
             "slow-body" => number()
                 .zip(number())
                 .map(|(count, pause)| Self::SlowBody(count, Duration::from_millis(pause))),
@@ -77,6 +83,12 @@ impl Wish {
     }
 }
 
+/// A number among the parameters of a query.
+fn parameter(query: &str, name: &str) -> Option<u64> {
+    let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+    pairs.find(|(key, _)| *key == name)?.1.parse().ok()
+}
+
 /// Answers one request; an error breaks the connection (or stream).
 pub(super) async fn answer(connection: Connection, request: Request<Incoming>) -> Result<Response<Body>, Failure> {
     connection.counters.requests.fetch_add(1, Ordering::Relaxed);
@@ -87,10 +99,10 @@ pub(super) async fn answer(connection: Connection, request: Request<Incoming>) -
         return connection.counters.health.answer(wanted, request).await;
     }
     if is_grpc(request.headers()) {
-        return grpc(request);
+        return grpc::answer(request).await;
     }
     let (head, body) = request.into_parts();
-    match Wish::of(head.uri.path()) {
+    match Wish::of(&head.uri) {
         Wish::Bytes(length) => {
             receive(body).await?;
             with_length(length, body::pieces(length))
@@ -107,6 +119,7 @@ pub(super) async fn answer(connection: Connection, request: Request<Incoming>) -
         }
         Wish::Echo => Ok(echo(&head, body)),
         Wish::Headers => json(StatusCode::OK, report(&connection, &head, &Received::default())),
+        Wish::Live => Ok(Response::new(body::full("live\n"))),
         Wish::Report => json(StatusCode::OK, report(&connection, &head, &receive(body).await?)),
         Wish::SlowBody(count, pause) => {
             receive(body).await?;
@@ -164,36 +177,4 @@ fn trailers(received: &Received) -> Result<Response<Body>, Failure> {
     Ok(response::Builder::new()
         .header(header::TRAILER, "x-echo-trailer")
         .body(body::with_trailers(data, trailers))?)
-}
-
-/// gRPC (unary and streams in both directions): the frames as they come, then the status in trailers.
-fn grpc(request: Request<Incoming>) -> Result<Response<Body>, Failure> {
-    let (head, body) = request.into_parts();
-    let kind = head
-        .headers
-        .get(header::CONTENT_TYPE)
-        .cloned()
-        .unwrap_or_else(|| HeaderValue::from_static(""));
-    let frames = futures_util::stream::unfold(Some(body), |body| async move {
-        let mut body = body?;
-        loop {
-            match body.frame().await {
-                None => return Some((Ok(Frame::trailers(grpc_status_ok())), None)),
-                Some(Err(error)) => return Some((Err(error.into()), None)),
-                Some(Ok(frame)) if frame.is_data() => return Some((Ok(frame), Some(body))),
-                // The trailers of a request say nothing in gRPC.
-                Some(Ok(_)) => {}
-            }
-        }
-    });
-    Ok(Response::builder()
-        .header(header::CONTENT_TYPE, kind)
-        .body(StreamBody::new(frames).boxed_unsync())?)
-}
-
-fn grpc_status_ok() -> HeaderMap {
-    let mut trailers = HeaderMap::new();
-    trailers.insert("grpc-status", HeaderValue::from_static("0"));
-    trailers.insert("grpc-message", HeaderValue::from_static("echoed"));
-    trailers
 }

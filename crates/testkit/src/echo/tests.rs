@@ -166,3 +166,77 @@ fn a_stopped_server_refuses_connections() {
     server.stop();
     assert!(RawClient::connect(address).is_err());
 }
+
+#[test]
+fn parameters_ask_like_segments() {
+    let server = server();
+    let mut client = RawClient::connect(server.address).unwrap();
+    assert_eq!(client.get("h", "/bytes?x=1&n=300").unwrap().body.len(), 300);
+    let slow = client.get("h", "/slow?ms=1").unwrap();
+    assert_eq!((slow.status, slow.json()["target"].as_str()), (200, Some("/slow?ms=1")));
+    server.set_health(503);
+    assert_eq!(client.get("h", "/health").unwrap().status, 503);
+    assert_eq!(client.get("h", "/live").unwrap().status, 200);
+}
+
+#[test]
+fn facts_stand_in_the_report() {
+    let facts = BTreeMap::from([("pod".to_owned(), "web-1".to_owned())]);
+    let options = EchoOptions {
+        facts,
+        ..EchoOptions::named("unit")
+    };
+    let server = EchoServer::start(options).unwrap();
+    let mut client = RawClient::connect(server.address).unwrap();
+    let report = client.get("h", "/").unwrap().json();
+    assert_eq!(
+        (report["pod"].as_str(), report["name"].as_str()),
+        (Some("web-1"), Some("unit"))
+    );
+}
+
+#[test]
+fn a_draining_server_ends_what_is_under_way() {
+    let server = server();
+    let mut idle = RawClient::connect(server.address).unwrap();
+    assert_eq!(idle.get("h", "/").unwrap().status, 200);
+    let mut busy = RawClient::connect(server.address).unwrap();
+    busy.send(b"POST /echo HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
+        .unwrap();
+    busy.head().unwrap();
+    server.drain();
+    assert_eq!(idle.rest().unwrap(), b"", "an idle connection is closed");
+    busy.send(b"0\r\n\r\n").unwrap();
+    assert!(busy.rest().unwrap().ends_with(b"0\r\n\r\n"), "the response is whole");
+    assert!(RawClient::connect(server.address).is_err());
+    server.stop();
+}
+
+#[test]
+fn grpc_repeats_as_often_as_asked() {
+    let server = server();
+    block_on(async {
+        let stream = TcpStream::connect(server.address).await.unwrap();
+        let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
+        let (mut sender, connection) = handshake.await.unwrap();
+        let connection = Handle::current().spawn(connection);
+        let frame = bytes::Bytes::from_static(b"\0\0\0\0\x03abc");
+        let request = http::Request::post("http://h/echo.Echo/Repeat")
+            .header("content-type", "application/grpc")
+            .header("echo-count", "3")
+            .header("echo-interval-ms", "1")
+            .body(Full::new(frame.clone()))
+            .unwrap();
+        let body = sender
+            .send_request(request)
+            .await
+            .unwrap()
+            .into_body()
+            .collect()
+            .await
+            .unwrap();
+        assert_eq!(body.trailers().unwrap()["grpc-status"], "0");
+        assert_eq!(body.to_bytes(), frame.repeat(3));
+        connection.abort();
+    });
+}
