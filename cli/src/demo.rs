@@ -32,7 +32,9 @@ pub(crate) struct DemoArgs {
 /// Runs the demo until a signal ends it.
 pub(crate) fn demo(args: DemoArgs) -> Result<ExitCode, Failure> {
     let failed = |attempt| move |source| Failure::Demo { attempt, source };
-    let config = args.data_plane.into_config(run::raise_file_limit())?;
+    let config = args
+        .data_plane
+        .into_config(propylon_proxy::process::raise_file_limit())?;
     let folder = tempfile::Builder::new()
         .prefix("propylon-demo-")
         .tempdir()

@@ -16,7 +16,6 @@ mod lint;
 mod local;
 mod printer;
 mod run;
-mod signals;
 mod top;
 
 use std::process::ExitCode;

@@ -17,22 +17,19 @@ use propylon_model::Report;
 use propylon_proxy::{
     Addresses,
     config::{Config, DataPlaneArgs},
+    process::{Signals, Spans, UNLIMITED_FILES, raise_file_limit},
 };
 use propylon_translate::{Key, Options, ServiceMap};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::{
     compiler::Compiler,
     failure::Failure,
     folder::{Folder, Watch},
     printer::{self, Printer},
-    signals,
 };
 
 use control::Control;
 use flags::{parse_key, parse_map};
-
-pub(crate) use control::Running;
 
 /// Flags of `propylon run`; each is also an environment variable `PROPYLON_...`.
 #[derive(Args, Clone, Debug)]
@@ -146,12 +143,15 @@ pub(crate) fn serve(
 ) -> Result<ExitCode, Failure> {
     // It fails only where a log is installed already.
     drop(telemetry::init(LOG_FILTER));
-    let spans = signals::Spans {
+    let spans = Spans {
         grace: config.drain_accept_grace,
         linger: config.takeover_linger,
     };
     // Before the first thread, so that a signal during the start is not lost.
-    let signals = signals::Signals::listen()?;
+    let signals = Signals::listen().map_err(|source| Failure::System {
+        attempt: "catch signals",
+        source,
+    })?;
     let watch = Watch::start(folder);
     let mut taken = configured(&config);
     let proxy = Arc::new(propylon_proxy::start(config)?);
@@ -165,7 +165,7 @@ pub(crate) fn serve(
     printer::line(&format!("serving {}", root.display()));
     announce(proxy.addresses());
     let control = control.spawn()?;
-    Ok(signals.serve(&proxy, control, spans))
+    Ok(signals.serve(&proxy, spans, || control.stop()))
 }
 
 /// Compiles once and prints the reports.
@@ -181,19 +181,6 @@ fn once(mut folder: Folder, compile: CompileArgs, taken: Vec<SocketAddr>) -> Exi
         ExitCode::FAILURE
     } else {
         ExitCode::SUCCESS
-    }
-}
-
-/// Raises the limit of open files as far as the system allows, and gives it.
-pub(crate) fn raise_file_limit() -> u64 {
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: limit.maximum,
-        maximum: limit.maximum,
-    };
-    match setrlimit(Resource::Nofile, raised) {
-        Ok(()) => limit.maximum.unwrap_or(UNLIMITED_FILES),
-        Err(_) => limit.current.unwrap_or(UNLIMITED_FILES),
     }
 }
 
@@ -220,6 +207,3 @@ const LB_BIND: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// What the process says about itself on standard error, beside the reports.
 const LOG_FILTER: &str = "info";
-
-/// Taken for the limit where there is none.
-const UNLIMITED_FILES: u64 = 1 << 20;

@@ -185,6 +185,15 @@ pub enum LogTarget {
     Stdout,
 }
 
+/// From when on connections are accepted, where no other process is taken over from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Opening {
+    /// From the start; there is nothing to route by before the first tables.
+    AtOnce,
+    /// From [`crate::ProxyHandle::take_over`]; connections that are made before wait in the kernel's queue.
+    WhenTold,
+}
+
 /// Limits of request heads and connections.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -252,6 +261,8 @@ pub struct Config {
     pub limits: Limits,
     /// Deadlines.
     pub deadlines: Deadlines,
+    /// When the first connection is accepted.
+    pub opening: Opening,
     /// Unix socket over which the next process takes over.
     pub takeover: Option<PathBuf>,
     /// Waiting for SIGTERM after another process has taken over, beyond the drain.
@@ -349,6 +360,7 @@ impl DataPlaneArgs {
                 write_stall_ms: millis(self.write_stall_timeout),
             },
             memory_root: self.memory_root,
+            opening: Opening::AtOnce,
             takeover: self.takeover,
             takeover_linger: self.takeover_linger,
             drain_accept_grace: self.drain_accept_grace,

@@ -2,6 +2,7 @@
 
 use std::{
     net::SocketAddr,
+    os::unix::net::UnixStream,
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
     thread,
@@ -51,7 +52,8 @@ pub(crate) struct Parts {
 }
 
 /// Binds the admin and status addresses and starts the control thread, which ends with the process; gives the admin
-/// address. They are served from when the door opens until another process takes over.
+/// address. Addresses are served until another process takes over, and not before this one has taken over itself; the
+/// socket of `--status-socket` is served to the end where no other process answers there.
 ///
 /// # Errors
 /// When an address is in use, or the thread or its runtime cannot be made.
@@ -71,7 +73,7 @@ pub(crate) fn spawn(parts: Parts, commands: mpsc::Receiver<Command>) -> Result<O
     let mut socket = config.status_socket.clone();
     let bound_socket = match &socket {
         // The process before answers there until this one is ready.
-        Some(_) if parts.shared.is_door_waiting() => None,
+        Some(path) if parts.shared.inherits && UnixStream::connect(path).is_ok() => None,
         Some(path) => Some(bind_socket(&runtime, path, probes(Routes::new()))?),
         None => None,
     };
@@ -83,8 +85,11 @@ pub(crate) fn spawn(parts: Parts, commands: mpsc::Receiver<Command>) -> Result<O
         .as_ref()
         .and_then(|admin| admin.local_addresses().first().copied());
     let run = async move {
-        for server in [admin, status, bound_socket].into_iter().flatten() {
+        for server in [admin, status].into_iter().flatten() {
             tokio::task::spawn_local(serve_admin(server, Arc::clone(&parts.shared)));
+        }
+        if let Some(server) = bound_socket {
+            tokio::task::spawn_local(server.serve(std::future::pending()));
         }
         if let Some(path) = socket {
             tokio::task::spawn_local(serve_socket_later(path, later, Arc::clone(&parts.shared)));
@@ -128,9 +133,11 @@ fn bind_socket(runtime: &Runtime, path: &Path, routes: Routes) -> Result<AdminSe
     })
 }
 
-/// Serves probes and metrics from when the tables are live until another process does.
+/// Serves probes and metrics from when no process before does, until another process does.
 async fn serve_admin(server: AdminServer, shared: Arc<Shared>) {
-    shared.until_door(|door| door != Door::Waiting).await;
+    if shared.inherits {
+        shared.until_door(|door| door != Door::Waiting).await;
+    }
     server.serve(shared.until_handed_over()).await;
 }
 
@@ -143,7 +150,8 @@ async fn serve_socket_later(path: PathBuf, routes: Routes, shared: Arc<Shared>) 
         Err(error) => Err(error.to_string()),
     });
     match bound {
-        Ok(server) => serve_admin(server, shared).await,
+        // A pod that has handed over is alive, and not ready; the next one answers at a socket of its own.
+        Ok(server) => server.serve(std::future::pending()).await,
         Err(error) => tracing::error!(%error, "no probes at --status-socket"),
     }
 }

@@ -51,6 +51,8 @@ pub mod balance;
 pub mod config;
 pub mod edge;
 pub mod explain;
+pub mod process;
+pub mod program;
 pub mod proxy_protocol;
 pub mod reason;
 pub mod stats;

@@ -1,3 +1,10 @@
-//! The proxy's binary: the data plane alone, fed by the controller's stream.
+//! The binary `propylon-proxy`; everything else is in the library.
 
-fn main() {}
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    propylon_proxy::program::main()
+}

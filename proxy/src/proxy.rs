@@ -34,7 +34,7 @@ use crate::{
     admission::PerClient,
     background,
     balance::affinity::StickyKeyError,
-    config::{Config, LogFormat, LogTarget},
+    config::{Config, LogFormat, LogTarget, Opening},
     control::{self, Command},
     edge::{Scheme, TrustedProxies},
     explain::Explainer,
@@ -161,13 +161,14 @@ pub fn start(config: Config) -> Result<ProxyHandle, StartError> {
         http: registry.listener("http"),
         https: registry.listener("https"),
     };
-    let door = if predecessor.is_some() {
+    let inherits = predecessor.is_some();
+    let door = if inherits || config.opening == Opening::WhenTold {
         Door::Waiting
     } else {
         Door::Open
     };
     let sticky = Sticky::new(config.sticky_key.as_ref()).map_err(StartError::StickyKey)?;
-    let parts = (listeners, sockets, door);
+    let parts = (listeners, sockets, (door, inherits));
     let shared = Arc::new(new_shared(config, &applier, &addresses, (parts, sticky)));
     let mut workers = Vec::new();
     for (index, bound) in per_worker.into_iter().enumerate() {
@@ -201,7 +202,9 @@ pub fn start(config: Config) -> Result<ProxyHandle, StartError> {
         commands: sender.clone(),
     };
     addresses.admin = control::spawn(parts, commands)?;
-    probe.set_listeners_bound();
+    if door == Door::Open {
+        probe.set_listeners_bound();
+    }
     Ok(ProxyHandle {
         applier,
         overview,
@@ -234,6 +237,11 @@ impl ProxyHandle {
         self.probe.set_tables_applied();
         self.probe.set_started();
         applied
+    }
+
+    /// Says that the process has started, before it has tables: `/startupz` holds from now on.
+    pub fn set_started(&self) {
+        self.probe.set_started();
     }
 
     /// The listeners of Services, which come and go.
@@ -313,7 +321,7 @@ fn new_shared(
     config: Config,
     applier: &Applier,
     addresses: &Addresses,
-    ((listeners, sockets, door), sticky): ((Listeners, Arc<Sockets>, Door), Sticky),
+    ((listeners, sockets, (door, inherits)), sticky): ((Listeners, Arc<Sockets>, (Door, bool)), Sticky),
 ) -> Shared {
     let live = applier.live();
     let https_port = config
@@ -327,6 +335,7 @@ fn new_shared(
         trusted: TrustedProxies::new(config.trusted_proxies.iter().copied()),
         stage: AtomicU8::new(Stage::Running as u8),
         door: watch::Sender::new(door),
+        inherits,
         sockets,
         pressure: Pressure::default(),
         handed_over: watch::Sender::new(false),

@@ -39,7 +39,7 @@ pub(crate) enum Transport {
 /// Whether listeners take new work; watched by everything that accepts or receives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Door {
-    /// Not yet: another process still serves from the same queues.
+    /// Not yet: another process still serves from the same queues, or there are no tables.
     Waiting,
     /// Yes.
     Open,

@@ -43,6 +43,8 @@ pub(crate) struct Shared {
     pub(crate) stage: AtomicU8,
     /// Whether listeners take new work.
     pub(crate) door: watch::Sender<Door>,
+    /// Whether the sockets were another process's, which serves until this one opens the door.
+    pub(crate) inherits: bool,
     pub(crate) sockets: Arc<Sockets>,
     /// What there is too little of.
     pub(crate) pressure: Pressure,
@@ -100,11 +102,6 @@ impl Shared {
         if self.handed_over.subscribe().wait_for(|done| *done).await.is_err() {
             tracing::debug!("nobody can take over any more");
         }
-    }
-
-    /// Whether another process still serves from the same queues.
-    pub(crate) fn is_door_waiting(&self) -> bool {
-        *self.door.borrow() == Door::Waiting
     }
 
     /// Whether listeners are to end.

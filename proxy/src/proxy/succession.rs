@@ -37,8 +37,8 @@ pub(super) fn inherit(config: &Config) -> Result<(Sockets, Option<Predecessor>),
 }
 
 impl ProxyHandle {
-    /// To be called once the tables are live. With `--takeover`: begins to accept, tells the process before to stop, and
-    /// waits for the process after; without, it does nothing. A second call changes nothing.
+    /// To be called once the tables are live: begins to accept. With `--takeover`, tells the process before to stop, and
+    /// waits for the process after. A second call changes nothing.
     ///
     /// Blocks for at most 15 s; must not be called within a runtime.
     ///
@@ -47,6 +47,7 @@ impl ProxyHandle {
     /// then; this one has accepted nothing and should end.
     pub fn take_over(&self) -> Result<(), StartError> {
         let Some(path) = &self.shared.config.takeover else {
+            self.open_door();
             return Ok(());
         };
         let failed = |source| StartError::Takeover {
@@ -64,8 +65,8 @@ impl ProxyHandle {
         let sockets = &self.shared.sockets;
         sockets.drop_inherited();
         let predecessor = self.predecessor.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.open_door();
         if let Some(predecessor) = predecessor {
-            self.shared.door.send_replace(Door::Open);
             predecessor.ready(sockets.places());
         }
         *mark = Some(desk.open().map_err(unusable)?);
@@ -81,6 +82,18 @@ impl ProxyHandle {
     /// Cancel safe: nothing is held.
     pub async fn taken_over(&self) {
         self.shared.until_handed_over().await;
+    }
+
+    fn open_door(&self) {
+        // Not where it is closed already: the process drains then.
+        self.shared.door.send_if_modified(|door| {
+            let waits = *door == Door::Waiting;
+            if waits {
+                *door = Door::Open;
+            }
+            waits
+        });
+        self.probe.set_listeners_bound();
     }
 
     fn wait_for_workers(&self) -> Result<(), TakeoverError> {
