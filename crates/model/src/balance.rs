@@ -2,8 +2,13 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
+use serde::{Deserialize, Serialize};
+
+use crate::text::is_default;
+
 /// How an endpoint is chosen (`load-balancing`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Algorithm {
     /// Power of two choices by requests in flight.
     #[default]
@@ -29,7 +34,8 @@ impl Algorithm {
 }
 
 /// What [`Algorithm::Maglev`] hashes (`hash-on`); a request without it is hashed by the client's address.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum HashOn {
     /// The client's address, as forwarded headers of trusted peers give it.
     #[default]
@@ -58,7 +64,8 @@ impl fmt::Display for HashOn {
 }
 
 /// Whether a client is sent to the same endpoint again (`affinity`, `sessionAffinity`).
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Affinity {
     /// No.
     #[default]
@@ -81,7 +88,8 @@ impl Affinity {
 }
 
 /// The affinity cookie (RFC 6265bis).
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize, Serialize)]
+#[serde(default)]
 pub struct AffinityCookie {
     /// The name. Default `PROPYLON`.
     pub name: Arc<str>,
@@ -108,7 +116,8 @@ impl Default for AffinityCookie {
 }
 
 /// The `SameSite` attribute of a cookie.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum SameSite {
     /// `Lax`.
     #[default]
@@ -131,7 +140,7 @@ impl SameSite {
 }
 
 /// An active health check (`health-check` and its companions).
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize, Serialize)]
 pub struct HealthCheck {
     /// What is asked.
     pub probe: Probe,
@@ -159,7 +168,8 @@ impl HealthCheck {
 }
 
 /// What an active health check asks an endpoint.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Probe {
     /// `grpc.health.v1.Health/Check` of a service; the empty name is the whole server.
     Grpc(Arc<str>),
@@ -182,7 +192,8 @@ impl fmt::Display for Probe {
 }
 
 /// Bounds of what one endpoint is given, shared by the whole process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, Serialize)]
+#[serde(default)]
 pub struct EndpointLimits {
     /// Connections to one endpoint; none: off. Default none.
     pub max_connections: Option<u32>,
@@ -206,21 +217,28 @@ impl Default for EndpointLimits {
 }
 
 /// Everything that decides which endpoint of a pool is chosen.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize, Serialize)]
+#[serde(default)]
 pub struct PoolPolicy {
     /// `load-balancing`.
+    #[serde(skip_serializing_if = "is_default")]
     pub algorithm: Algorithm,
     /// `hash-on`.
+    #[serde(skip_serializing_if = "is_default")]
     pub hash_on: HashOn,
     /// `affinity`, or `sessionAffinity` of the Service.
+    #[serde(skip_serializing_if = "is_default")]
     pub affinity: Affinity,
     /// `outlier-ejection`. Default true.
     pub outlier_ejection: bool,
     /// `health-check`. Default none.
+    #[serde(skip_serializing_if = "is_default")]
     pub health_check: Option<HealthCheck>,
     /// Limits.
+    #[serde(skip_serializing_if = "is_default")]
     pub limits: EndpointLimits,
     /// `slow-start`: how long a new endpoint takes to get its full share. Default none: at once.
+    #[serde(skip_serializing_if = "is_default")]
     pub slow_start: Option<Duration>,
 }
 
@@ -239,7 +257,8 @@ impl Default for PoolPolicy {
 }
 
 /// When a request is sent again (`retries` and its companions); only ever what is safe to repeat (RFC 9110 9.2.2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, Serialize)]
+#[serde(default)]
 pub struct RetryPolicy {
     /// Attempts after the first. 0 to 10. Default 2.
     pub attempts: u8,
@@ -264,7 +283,8 @@ impl Default for RetryPolicy {
 
 /// The failures after which a request is sent again (`retry-on`).
 #[expect(clippy::struct_excessive_bools, reason = "a set of named conditions, not a state")]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, Serialize)]
+#[serde(default)]
 pub struct RetryOn {
     /// The connection could not be made. Default true.
     pub connect_failure: bool,

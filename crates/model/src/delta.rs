@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     certificate::Certificate,
     endpoint::Endpoints,
@@ -13,7 +15,8 @@ use crate::{
 };
 
 /// Changed resources by name: `Some` replaces or adds, `None` removes.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default)]
 pub struct Delta {
     /// Changed route groups.
     pub groups: BTreeMap<GroupName, Option<Arc<RouteGroup>>>,

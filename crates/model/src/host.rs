@@ -2,10 +2,12 @@
 
 use std::{borrow::Borrow, fmt, sync::Arc};
 
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 /// A host name in canonical form: lower-case, no trailing dot, no port; DNS labels of 1 to 63 characters, 253 in all.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct HostName(Arc<str>);
 
 impl HostName {
@@ -30,6 +32,20 @@ impl HostName {
     }
 }
 
+impl TryFrom<String> for HostName {
+    type Error = HostError;
+
+    fn try_from(text: String) -> Result<Self, HostError> {
+        Self::parse(&text)
+    }
+}
+
+impl From<HostName> for String {
+    fn from(host: HostName) -> Self {
+        host.as_str().to_owned()
+    }
+}
+
 impl Borrow<str> for HostName {
     fn borrow(&self) -> &str {
         &self.0
@@ -43,7 +59,8 @@ impl fmt::Display for HostName {
 }
 
 /// What a rule, or a certificate, says about the host: exact before one-label wildcard before none (KEP-1453).
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
 pub enum HostPattern {
     /// No host given: every host that no other pattern names.
     Any,
@@ -88,6 +105,20 @@ impl fmt::Display for HostPattern {
             Self::Exact(name) => formatter.write_str(name.as_str()),
             Self::Wildcard(suffix) => write!(formatter, "*.{suffix}"),
         }
+    }
+}
+
+impl TryFrom<String> for HostPattern {
+    type Error = HostError;
+
+    fn try_from(text: String) -> Result<Self, HostError> {
+        Self::parse(&text)
+    }
+}
+
+impl From<HostPattern> for String {
+    fn from(pattern: HostPattern) -> Self {
+        pattern.to_string()
     }
 }
 

@@ -21,6 +21,7 @@ pub mod pool;
 pub mod report;
 pub mod resources;
 pub mod route;
+mod text;
 
 pub use balance::{
     Affinity, AffinityCookie, Algorithm, EndpointLimits, HashOn, HealthCheck, PoolPolicy, Probe, RetryOn, RetryPolicy,

@@ -2,8 +2,10 @@
 
 use std::{fmt, sync::Arc};
 
+use serde::{Deserialize, Serialize};
+
 /// The kinds of Kubernetes objects that a report can be about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize)]
 pub enum Kind {
     /// `v1` `ConfigMap`.
     ConfigMap,
@@ -46,11 +48,12 @@ impl Kind {
 }
 
 /// A Kubernetes object by kind, namespace and name; the namespace is empty for cluster-scoped kinds and files.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize)]
 pub struct ObjectRef {
     /// The kind.
     pub kind: Kind,
     /// The namespace, empty where the kind has none.
+    #[serde(default, skip_serializing_if = "is_empty")]
     pub namespace: Arc<str>,
     /// The name.
     pub name: Arc<str>,
@@ -75,4 +78,8 @@ impl fmt::Display for ObjectRef {
         }
         write!(formatter, "{} {}", self.name, self.kind.as_str())
     }
+}
+
+fn is_empty(namespace: &Arc<str>) -> bool {
+    namespace.is_empty()
 }

@@ -9,6 +9,8 @@ mod tests;
 
 use std::{fmt, sync::Arc};
 
+use serde::{Deserialize, Serialize};
+
 pub use self::{error::PathError, request::RequestPath};
 
 /// A path in normal form: starts with `/`, every percent-encoded octet that may stand in a segment decoded (unreserved,
@@ -17,7 +19,8 @@ pub use self::{error::PathError, request::RequestPath};
 ///
 /// `{` and `}`, `|` and octets above 0x7F may not stand in a segment, so that the normal form has them escaped, however
 /// they were written: a rule `/{id}` and a request for `/%7Bid%7D` meet as `/%7Bid%7D`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct NormalPath(Arc<str>);
 
 impl NormalPath {
@@ -48,5 +51,20 @@ impl NormalPath {
 impl fmt::Display for NormalPath {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(&self.0)
+    }
+}
+
+/// The normal form is its own: reading it again changes nothing.
+impl TryFrom<String> for NormalPath {
+    type Error = PathError;
+
+    fn try_from(text: String) -> Result<Self, PathError> {
+        Self::parse_rule(&text)
+    }
+}
+
+impl From<NormalPath> for String {
+    fn from(path: NormalPath) -> Self {
+        path.as_str().to_owned()
     }
 }

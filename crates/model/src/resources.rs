@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     certificate::Certificate,
     endpoint::Endpoints,
@@ -12,7 +14,8 @@ use crate::{
 };
 
 /// Everything that the data plane works from; a child names its parent (a group its pools, a pool its endpoints).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default)]
 pub struct Resources {
     /// The paths of each source object and host.
     pub groups: BTreeMap<GroupName, Arc<RouteGroup>>,
