@@ -29,6 +29,12 @@ macro_rules! resource_name {
             }
         }
 
+        impl AsRef<Arc<str>> for $name {
+            fn as_ref(&self) -> &Arc<str> {
+                &self.0
+            }
+        }
+
         impl Borrow<str> for $name {
             fn borrow(&self) -> &str {
                 &self.0
