@@ -1,15 +1,18 @@
-//! Real Kubernetes for tests: an API server alone on loopback ([`ApiServer`]).
+//! Real Kubernetes for tests: an API server alone on loopback ([`ApiServer`]), or several nodes with real kubelets
+//! ([`Cluster`]).
 //!
-//! Everything is built from Go modules by `lab deps` ([`Programs`]); nothing is downloaded as a binary. What is started
-//! ends with the process that started it, however that ends.
+//! Everything is built from Go modules by `lab deps` ([`Programs`]); nothing is downloaded as a binary. An [`ApiServer`]
+//! ends with the process that started it, however that ends; a [`Cluster`] stays until it is brought down.
 
 mod api_server;
+mod cluster;
 mod daemon;
 mod kubeconfig;
 mod pki;
 mod programs;
 
 pub use api_server::{ApiServer, Identity, Options, Part, Store};
+pub use cluster::{Cluster, DEFAULT_NAME, Dataplane, Node, Plan, Progress};
 pub use kubeconfig::{Credential, kubeconfig};
 pub use pki::{Files, Pki};
 pub use programs::Programs;

@@ -17,7 +17,7 @@ use super::{Capability, Image};
 pub const PAUSE: &str = "localhost/lab/pause:1";
 /// The echo server of [`crate::echo`].
 pub const ECHO: &str = "localhost/lab/echo:1";
-/// CoreDNS, the cluster's own.
+/// `CoreDNS`, the cluster's own.
 pub const COREDNS: &str = "localhost/lab/coredns:1";
 /// The test image of Kubernetes, in the version of its end-to-end tests.
 pub const AGNHOST: &str = "registry.k8s.io/e2e-test-images/agnhost:2.63.0";
@@ -55,7 +55,7 @@ pub fn echo(echo: &Path) -> Result<Image> {
     image.user("65532:65532").program("/echo", echo)
 }
 
-/// CoreDNS, also under the name that Kubernetes' own tests know.
+/// `CoreDNS`, also under the name that Kubernetes' own tests know.
 ///
 /// # Errors
 /// When the program is missing.

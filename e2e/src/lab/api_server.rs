@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// How long the servers may take until they answer: far above the six seconds that it takes alone on two cores.
-const START: Duration = Duration::from_secs(120);
+const START: Duration = Duration::from_mins(2);
 
 /// How often other ports are tried: what was free can be taken before the server binds it.
 const ATTEMPTS: u32 = 3;
@@ -49,7 +49,7 @@ pub struct Options {
     /// Which etcd.
     pub store: Store,
     /// Whether kube-controller-manager runs too: then namespaces can be deleted, owners' garbage is collected, and
-    /// EndpointSlices follow Pods. Without it the admission of Pods asks for no service account.
+    /// `EndpointSlice`s follow Pods. Without it the admission of Pods asks for no service account.
     pub controller_manager: bool,
     /// Further flags of kube-apiserver.
     pub api_flags: Vec<String>,
@@ -102,6 +102,7 @@ impl ApiServer {
     ///
     /// # Errors
     /// When the programs are not built (`lab deps`), or do not answer within two minutes; the message has their logs.
+    #[expect(clippy::needless_pass_by_value, reason = "callers write the options where they call")]
     pub fn start(options: Options) -> Result<Self> {
         let programs = Programs::find()?;
         let mut attempt = 1;
@@ -349,7 +350,7 @@ impl Part {
 ///
 /// # Panics
 /// When the configuration is not one of ours.
-fn client(config: kube::Config) -> kube::Client {
+pub(super) fn client(config: kube::Config) -> kube::Client {
     kube::Client::try_from(config).expect("configurations of ours make a client")
 }
 

@@ -176,7 +176,8 @@ fn source(module: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("go").join(module)
 }
 
-fn cache_folder() -> Result<PathBuf> {
+/// Where everything of the lab lies that outlives a process.
+pub(super) fn cache_folder() -> Result<PathBuf> {
     let cache = env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let cache = cache.filter(|path| path.is_absolute());
     let cache = cache.or_else(|| env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")));

@@ -239,9 +239,8 @@ async fn first_error(maps: &Api<ConfigMap>, version: &str, parameters: &WatchPar
         };
         loop {
             match events.try_next().await {
-                Ok(Some(WatchEvent::Error(status))) => return status.code,
+                Ok(Some(WatchEvent::Error(status))) | Err(kube::Error::Api(status)) => return status.code,
                 Ok(Some(_)) => {}
-                Err(kube::Error::Api(status)) => return status.code,
                 other => panic!("the watch ended without an error: {other:?}"),
             }
         }
