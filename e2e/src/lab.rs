@@ -10,12 +10,14 @@ mod daemon;
 mod kubeconfig;
 mod pki;
 mod programs;
+mod release;
 
 pub use api_server::{ApiServer, Identity, Options, Part, Store};
 pub use cluster::{Cluster, DEFAULT_NAME, Dataplane, Node, Plan, Progress};
 pub use kubeconfig::{Credential, kubeconfig};
 pub use pki::{Files, Pki};
 pub use programs::Programs;
+pub use release::{Release, Running};
 
 /// The version of the Kubernetes that is built, as `1.36.3`: what `e2e/go/kube/go.mod` requires.
 ///

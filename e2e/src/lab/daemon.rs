@@ -50,6 +50,11 @@ impl Daemon {
         })
     }
 
+    /// The process id: that of the program itself, since `setpriv` becomes it.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends a signal.
     pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
         let id = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
