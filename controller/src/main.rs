@@ -1,3 +1,10 @@
-//! The controller's binary.
+//! The binary `propylon-controller`; everything else is in the library.
 
-fn main() {}
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    propylon_controller::main()
+}

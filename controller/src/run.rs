@@ -1,0 +1,214 @@
+//! The life of the controller: it starts the watches, the compile loop and the duties, and ends with SIGTERM or SIGINT.
+
+mod client;
+mod settings;
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::{Context as _, Result};
+use propylon_kit::{
+    admin::{AdminServer, Probe, Routes},
+    metrics::{Registry, RegistryConfig},
+    tasks::{StopSignal, Tasks},
+    telemetry,
+};
+use propylon_wire::Publisher;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::watch as channel,
+};
+
+use crate::{
+    compile::{self, Compiled, Parts, Timed},
+    config::Config,
+    context::Context,
+    leader,
+    live::Live,
+    replica,
+    watch::{self, Start, Wanted, health::Health, inputs},
+};
+
+pub(crate) use client::connect;
+pub use client::host_name;
+
+/// Threads of the control runtime: requests, watches and TLS of the proxies; the compile has one of its own.
+const THREADS: usize = 2;
+/// Longest time that the duties get to end.
+const FAREWELL: Duration = Duration::from_secs(8);
+
+/// Runs until a signal ends it.
+///
+/// # Errors
+/// When an address cannot be bound, the configuration cannot be read, or there is no way to an API server. Retryable once
+/// that is mended.
+pub fn main(config: Config) -> Result<()> {
+    telemetry::init(&config.log).context("--log")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(THREADS)
+        .thread_name("control")
+        .enable_all()
+        .build()
+        .context("starting the runtime")?;
+    runtime.block_on(async {
+        // Caught from here on, so that a signal during the start is not lost.
+        let mut terminate = signal(SignalKind::terminate()).context("catching SIGTERM")?;
+        let mut interrupt = signal(SignalKind::interrupt()).context("catching SIGINT")?;
+        let running = Running::start(config).await?;
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        running.stop().await;
+        Ok(())
+    })
+}
+
+/// A controller that runs.
+pub struct Running {
+    context: Context,
+    compile: std::thread::JoinHandle<()>,
+}
+
+impl Running {
+    /// Starts everything.
+    ///
+    /// # Errors
+    /// As [`main`].
+    pub async fn start(config: Config) -> Result<Self> {
+        let config = Arc::new(config);
+        let registry = Arc::new(Registry::new(RegistryConfig::default()));
+        let tasks = Arc::new(Tasks::new(Arc::clone(&registry)));
+        let settings = settings::start(&config, &tasks)?;
+        let client = connect(config.kubeconfig.as_deref()).await?;
+        let health = Health::new();
+        let probe = Arc::new(Probe::new(Duration::from_secs(60)));
+        let (inputs, receiver) = inputs::queue();
+        let stores = Start {
+            client: &client,
+            tasks: &tasks,
+            health: &health,
+            inputs: &inputs,
+            namespace: &config.namespace,
+            secrets_scope: &config.secrets_scope,
+        }
+        .all();
+        let (wanted, wanted_receiver) = channel::channel(Wanted::new());
+        tasks.spawn(
+            "references",
+            watch::keep_references(
+                client.clone(),
+                inputs,
+                health.clone(),
+                wanted_receiver,
+                tasks.stop_signal(),
+            ),
+        );
+        let (compiled, compiled_receiver) = channel::channel(Arc::new(Compiled::default()));
+        let publisher = Publisher::new();
+        let timed = Timed::default();
+        let on_first = {
+            let probe = Arc::clone(&probe);
+            Box::new(move || probe.set_tables_applied())
+        };
+        let parts = Parts {
+            inputs: receiver,
+            health: health.clone(),
+            settings: settings.clone(),
+            publisher: publisher.clone(),
+            compiled,
+            wanted,
+            timed: timed.clone(),
+            registry: Arc::clone(&registry),
+            on_first,
+        };
+        let compile = compile::spawn(parts, tasks.stop_signal()).context("starting the compile thread")?;
+        let (live, live_receiver) = channel::channel(Live::default());
+        let (is_leader, leader_receiver) = channel::channel(false);
+        let context = Context {
+            client,
+            config,
+            settings,
+            stores,
+            health,
+            publisher,
+            compiled: compiled_receiver,
+            live: live_receiver,
+            is_leader: leader_receiver,
+            registry,
+            probe,
+            tasks,
+        };
+        context.spawn("leader", |context, stop| {
+            leader::run(context.client, context.config, is_leader, stop)
+        });
+        context.spawn("replica", |context, stop| replica::run(context, live, timed, stop));
+        duties(&context);
+        serve_admin(&context).await?;
+        context.probe.set_started();
+        tracing::info!(
+            pod = context.config.pod_name,
+            namespace = context.config.namespace,
+            "started"
+        );
+        Ok(Self { context, compile })
+    }
+
+    /// What the duties work with.
+    pub const fn context(&self) -> &Context {
+        &self.context
+    }
+
+    /// Ends everything, in order: not ready any more, the Lease given back, the stream closed.
+    pub async fn stop(self) {
+        tracing::info!("stopping");
+        self.context.probe.set_draining();
+        let late = self.context.tasks.shutdown(FAREWELL).await;
+        if !late.is_empty() {
+            tracing::warn!(tasks = ?late, "these did not end in time");
+        }
+        // It has ended with the stop signal, or holds nothing that must be kept.
+        if self.compile.is_finished() {
+            drop(self.compile.join());
+        }
+    }
+}
+
+/// The duties, one line each.
+fn duties(context: &Context) {
+    let _ = context;
+}
+
+impl Context {
+    /// Starts a duty.
+    pub fn spawn<F: Future<Output = ()> + Send + 'static>(
+        &self,
+        name: &'static str,
+        duty: impl FnOnce(Self, StopSignal) -> F,
+    ) {
+        self.tasks.spawn(name, duty(self.clone(), self.tasks.stop_signal()));
+    }
+}
+
+async fn serve_admin(context: &Context) -> Result<()> {
+    let status = Routes::new().probes(&context.probe).metrics(&context.registry);
+    let status = AdminServer::bind(&[context.config.status], status)
+        .await
+        .context("--status")?;
+    let health = context.health.clone();
+    let admin = Routes::new()
+        .probes(&context.probe)
+        .metrics(&context.registry)
+        .json("/watches", move || {
+            serde_json::to_vec(&health.reports()).unwrap_or_default()
+        });
+    let admin = AdminServer::bind(&[context.config.admin], admin)
+        .await
+        .context("--admin")?;
+    for (name, server) in [("status", status), ("admin", admin)] {
+        let mut stop = context.tasks.stop_signal();
+        context
+            .tasks
+            .spawn(name, async move { server.serve(stop.stopped()).await });
+    }
+    Ok(())
+}
