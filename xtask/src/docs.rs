@@ -3,7 +3,7 @@
 mod flags;
 mod pages;
 mod problems;
-mod table;
+pub(crate) mod table;
 
 use std::{fs, path::PathBuf, process::ExitCode};
 
@@ -90,7 +90,7 @@ fn folder() -> Result<PathBuf> {
 }
 
 /// The first line that differs, in words; none where the texts are the same.
-fn first_difference(present: &str, wanted: &str) -> Option<String> {
+pub(crate) fn first_difference(present: &str, wanted: &str) -> Option<String> {
     if present == wanted {
         return None;
     }

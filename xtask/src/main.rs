@@ -1,5 +1,6 @@
 //! Repository chores: the checks that no compiler makes, generated reference pages, and one command for all tests.
 
+mod charts;
 mod docs;
 mod purity;
 mod repository;
@@ -13,6 +14,8 @@ use anyhow::Result;
 
 const USAGE: &str = "usage: cargo xtask COMMAND
 
+  charts [--write] check the Helm charts: lint, what they render, rights, Pod Security, flags; --write renews goldens and
+                   generated files
   docs [--check]   write docs/reference/ from the tables in the code; --check says what is out of date instead
   purity           check the layers, what pure crates and the proxy link, and where `unsafe` stands
   sizes            check the sizes of source files (also: size)
@@ -24,6 +27,8 @@ fn main() -> Result<ExitCode> {
         .split_first()
         .map_or(("", [].as_slice()), |(command, rest)| (command.as_str(), rest));
     match (command, rest) {
+        ("charts", []) => charts::check(),
+        ("charts", [flag]) if flag == "--write" => charts::write(),
         ("docs", []) => docs::write(),
         ("docs", [flag]) if flag == "--check" => docs::check(),
         ("purity", []) => purity::check(),

@@ -30,20 +30,15 @@ app.kubernetes.io/instance: {{ .root.Release.Name }}
 app.kubernetes.io/component: {{ .component }}
 {{- end -}}
 
-{{/* All labels: (dict "root" . "component" "controller"), with or without a component. */}}
+{{/* All labels: (dict "root" . "component" "controller" "extra" .Values.proxy.podLabels), component and extra where there are. */}}
 {{- define "propylon.labels" -}}
-helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
-app.kubernetes.io/name: {{ include "propylon.name" .root }}
-app.kubernetes.io/instance: {{ .root.Release.Name }}
-{{- with .component }}
-app.kubernetes.io/component: {{ . }}
-{{- end }}
-app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
-app.kubernetes.io/part-of: propylon
-app.kubernetes.io/managed-by: {{ .root.Release.Service }}
-{{- with .root.Values.commonLabels }}
-{{ toYaml . }}
-{{- end }}
+{{- $root := .root -}}
+{{- $chart := printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" -}}
+{{- $labels := dict "helm.sh/chart" $chart "app.kubernetes.io/name" (include "propylon.name" $root) "app.kubernetes.io/instance" $root.Release.Name "app.kubernetes.io/version" $root.Chart.AppVersion "app.kubernetes.io/part-of" "propylon" "app.kubernetes.io/managed-by" $root.Release.Service -}}
+{{- with .component -}}
+{{- $_ := set $labels "app.kubernetes.io/component" . -}}
+{{- end -}}
+{{- merge $labels (deepCopy (default dict .extra)) (deepCopy $root.Values.commonLabels) | toYaml -}}
 {{- end -}}
 
 {{- define "propylon.image" -}}
@@ -153,12 +148,14 @@ capabilities:
   drop: [ALL]
 {{- end -}}
 
-{{/* Annotations by which scrapers without the Prometheus operator find a pod. */}}
-{{- define "propylon.scrapeAnnotations" -}}
-{{- $metrics := .Values.metrics -}}
+{{/* Annotations of a pod, with those by which scrapers without the Prometheus operator find it: (dict "root" . "own" ...). */}}
+{{- define "propylon.podAnnotations" -}}
+{{- $metrics := .root.Values.metrics -}}
+{{- $annotations := dict -}}
 {{- if and $metrics.enabled $metrics.podAnnotations (not $metrics.serviceMonitor.enabled) (not $metrics.podMonitor.enabled) -}}
-prometheus.io/scrape: "true"
-prometheus.io/port: "8081"
-prometheus.io/path: /metrics
+{{- $annotations = dict "prometheus.io/scrape" "true" "prometheus.io/port" "8081" "prometheus.io/path" "/metrics" -}}
+{{- end -}}
+{{- with mergeOverwrite $annotations .own -}}
+{{- toYaml . -}}
 {{- end -}}
 {{- end -}}

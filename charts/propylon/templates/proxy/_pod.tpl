@@ -5,19 +5,10 @@
 {{- $takeover := include "propylon.takeover" . -}}
 metadata:
   labels:
-    {{- include "propylon.labels" (dict "root" . "component" "proxy") | nindent 4 }}
-    {{- with $proxy.podLabels }}
-    {{- toYaml . | nindent 4 }}
-    {{- end }}
-  {{- $scrape := include "propylon.scrapeAnnotations" . }}
-  {{- if or $scrape $proxy.podAnnotations }}
+    {{- include "propylon.labels" (dict "root" . "component" "proxy" "extra" $proxy.podLabels) | nindent 4 }}
+  {{- with include "propylon.podAnnotations" (dict "root" . "own" $proxy.podAnnotations) }}
   annotations:
-    {{- with $scrape }}
     {{- . | nindent 4 }}
-    {{- end }}
-    {{- with $proxy.podAnnotations }}
-    {{- toYaml . | nindent 4 }}
-    {{- end }}
   {{- end }}
 spec:
   serviceAccountName: {{ include "propylon.serviceAccountName" (dict "root" . "component" "proxy") }}
@@ -181,7 +172,8 @@ spec:
         sizeLimit: {{ $proxy.snapshot.sizeLimit }}
     - name: token
       projected:
-        defaultMode: 0440
+        # 0440
+        defaultMode: 288
         sources:
           - serviceAccountToken:
               audience: propylon-controller
