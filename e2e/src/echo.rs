@@ -35,7 +35,7 @@ use propylon_testkit::{
     echo::{EchoOptions, EchoServer, spawn},
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
-use serde_json::{Value, json};
+use serde_json::{Map, Value};
 use tokio::{
     net::{TcpListener, UdpSocket},
     runtime::Handle,
@@ -230,13 +230,10 @@ impl Options {
 }
 
 /// What TCP and UDP answer of themselves and of the client.
-fn introduction(facts: &BTreeMap<String, String>, peer: SocketAddr) -> Value {
-    let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-    let mut report = json!({"peer": peer.to_string()});
-    for (name, fact) in facts {
-        report[name.as_str()] = Value::from(fact.as_str());
-    }
-    report
+fn introduction(facts: &BTreeMap<String, String>, peer: SocketAddr) -> Map<String, Value> {
+    let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port()).to_string();
+    let facts = facts.iter().map(|(name, fact)| (name.clone(), Value::from(fact.as_str())));
+    facts.chain([("peer".to_owned(), Value::from(peer))]).collect()
 }
 
 #[cfg(test)]

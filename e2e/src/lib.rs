@@ -13,6 +13,7 @@
 
 pub mod browser;
 pub mod echo;
+pub mod faults;
 pub mod frames;
 pub mod gate;
 pub mod http2;
@@ -23,6 +24,7 @@ pub mod manifests;
 pub mod ports;
 pub mod programs;
 pub mod report;
+pub mod stage;
 pub mod terminal;
 pub mod websocket;
 

@@ -29,6 +29,17 @@ pub struct Plan {
     pub kept: u32,
 }
 
+/// Where a load goes, and for whom it asks.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// One or more; connections are spread over them in turn.
+    pub addresses: Vec<SocketAddr>,
+    /// The host of every request.
+    pub host: String,
+    /// The path of every request.
+    pub path: String,
+}
+
 /// Connections of each kind at a time.
 const CONNECTIONS: u32 = 50;
 /// An answer that takes longer is a failure.
@@ -60,6 +71,13 @@ pub struct Outcome {
     pub lasted: Duration,
 }
 
+/// What every client has in common.
+struct Shared {
+    target: Target,
+    began: Instant,
+    tally: Arc<Tally>,
+}
+
 #[derive(Default)]
 struct Tally {
     stop: AtomicBool,
@@ -71,20 +89,38 @@ struct Tally {
 }
 
 impl Load {
-    /// Begins.
+    /// Begins, at one address, for `/status/200` of `web.example`.
     ///
     /// # Panics
     /// When no thread or runtime can be made.
     pub fn start(plan: Plan) -> Self {
+        let target = Target {
+            addresses: vec![plan.address],
+            host: "web.example".to_owned(),
+            path: "/status/200".to_owned(),
+        };
+        Self::spread(target, plan.new, plan.kept)
+    }
+
+    /// Begins, with so many requests a second on connections of their own, and so many on kept ones.
+    ///
+    /// # Panics
+    /// As [`Load::start`].
+    pub fn spread(target: Target, new: u32, kept: u32) -> Self {
         let tally = Arc::new(Tally::default());
-        let of_thread = Arc::clone(&tally);
+        let began = Instant::now();
+        let shared = Arc::new(Shared {
+            target,
+            began,
+            tally: Arc::clone(&tally),
+        });
         let thread = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            runtime.expect("a runtime can be made").block_on(run(plan, of_thread));
+            runtime.expect("a runtime can be made").block_on(run(shared, new, kept));
         });
         Self {
             tally,
-            began: Instant::now(),
+            began,
             thread: Some(thread),
         }
     }
@@ -135,9 +171,9 @@ impl Outcome {
     }
 }
 
-async fn run(plan: Plan, tally: Arc<Tally>) {
+async fn run(shared: Arc<Shared>, new: u32, kept: u32) {
     let mut tasks = JoinSet::new();
-    for (rate, keep) in [(plan.new, false), (plan.kept, true)] {
+    for (rate, keep) in [(new, false), (kept, true)] {
         if rate == 0 {
             continue;
         }
@@ -145,21 +181,26 @@ async fn run(plan: Plan, tally: Arc<Tally>) {
         let period = Duration::from_secs(1) * connections / rate;
         for number in 0..connections {
             let first = Instant::now() + period * number / connections;
-            tasks.spawn(client(plan.address, (first, period), keep, Arc::clone(&tally)));
+            let addresses = shared.target.addresses.iter().cycle();
+            let Some(address) = addresses.copied().nth(number as usize) else {
+                continue;
+            };
+            tasks.spawn(client(address, (first, period), keep, Arc::clone(&shared)));
         }
     }
     while tasks.join_next().await.is_some() {}
 }
 
-async fn client(address: SocketAddr, (first, period): (Instant, Duration), keep: bool, tally: Arc<Tally>) {
+async fn client(address: SocketAddr, (first, period): (Instant, Duration), keep: bool, shared: Arc<Shared>) {
     let mut ticks = interval_at(first, period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut kept = None;
+    let tally = &shared.tally;
     while !tally.stop.load(Relaxed) {
         ticks.tick().await;
         let began = Instant::now();
         let reused = kept.is_some();
-        let attempt = tokio::time::timeout(TOO_LATE, request(address, kept.take(), keep));
+        let attempt = tokio::time::timeout(TOO_LATE, request(address, kept.take(), keep, &shared.target));
         match attempt.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
             Ok(stream) => {
                 kept = stream;
@@ -169,9 +210,12 @@ async fn client(address: SocketAddr, (first, period): (Instant, Duration), keep:
             }
             Err(error) => {
                 tally.failures.fetch_add(1, Relaxed);
+                let (at, took) = ((began - shared.began).as_secs_f64(), began.elapsed().as_secs_f64());
                 let mut described = tally.described.lock().unwrap_or_else(PoisonError::into_inner);
                 if described.len() < DESCRIBED {
-                    described.push(format!("keep {keep}, reused {reused}: {error}"));
+                    described.push(format!(
+                        "at {at:.3} s, {address}, keep {keep}, reused {reused}, after {took:.3} s: {error}"
+                    ));
                 }
             }
         }
@@ -179,13 +223,18 @@ async fn client(address: SocketAddr, (first, period): (Instant, Duration), keep:
 }
 
 /// One request; gives the connection back where both sides keep it.
-async fn request(address: SocketAddr, kept: Option<TcpStream>, keep: bool) -> io::Result<Option<TcpStream>> {
+async fn request(
+    address: SocketAddr,
+    kept: Option<TcpStream>,
+    keep: bool,
+    target: &Target,
+) -> io::Result<Option<TcpStream>> {
     let mut stream = match kept {
         Some(stream) => stream,
         None => TcpStream::connect(address).await?,
     };
     let last = if keep { "" } else { "Connection: close\r\n" };
-    let head = format!("GET /status/200 HTTP/1.1\r\nHost: web.example\r\n{last}\r\n");
+    let head = format!("GET {} HTTP/1.1\r\nHost: {}\r\n{last}\r\n", target.path, target.host);
     stream.write_all(head.as_bytes()).await?;
     let mut bytes = Vec::with_capacity(2048);
     let (mut head_length, mut length) = (None, 0);

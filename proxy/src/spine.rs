@@ -20,7 +20,10 @@ use std::{
     task::Poll,
 };
 
-use http::{HeaderValue, Method, Request, Response, header};
+use http::{
+    HeaderValue, Method, Request, Response,
+    header::{self, Entry},
+};
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 use propylon_model::{Action, Refusal};
 use propylon_routing::{Found, Route};
@@ -77,6 +80,10 @@ pub(crate) async fn serve(
             respond::internal_error()
         }
     };
+    // As gateways do where the backend names none; without a version, which helps nobody but an attacker.
+    if let Entry::Vacant(place) = response.headers_mut().entry(header::SERVER) {
+        place.insert(HeaderValue::from_static("propylon"));
+    }
     if (worker.shared.stage() != Stage::Running || worker.shared.pressure.is_any())
         && !connection.http2.get()
         && response.status() != http::StatusCode::SWITCHING_PROTOCOLS

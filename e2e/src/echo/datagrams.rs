@@ -19,7 +19,7 @@ pub(super) async fn serve(socket: UdpSocket, facts: Arc<BTreeMap<String, String>
         };
         let mut report = introduction(&facts, peer);
         let payload = String::from_utf8_lossy(bytes.get(..length).unwrap_or_default());
-        report["payload"] = Value::from(payload);
-        drop(socket.send_to(report.to_string().as_bytes(), peer).await);
+        report.insert("payload".to_owned(), Value::from(payload));
+        drop(socket.send_to(Value::Object(report).to_string().as_bytes(), peer).await);
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
+use serde_json::Value;
 use tokio::{
     io::AsyncWriteExt,
     net::{TcpListener, TcpStream},
@@ -27,7 +28,7 @@ pub(super) async fn serve(listener: TcpListener, facts: Arc<BTreeMap<String, Str
 
 /// Introduces itself, then gives every byte back until the client has ended its half.
 async fn echo(mut stream: TcpStream, peer: SocketAddr, facts: Arc<BTreeMap<String, String>>) {
-    let line = format!("{}\n", introduction(&facts, peer));
+    let line = format!("{}\n", Value::Object(introduction(&facts, peer)));
     if stream.write_all(line.as_bytes()).await.is_err() {
         return;
     }

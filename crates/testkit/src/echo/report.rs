@@ -44,8 +44,9 @@ pub(super) fn report(connection: &Connection, head: &Parts, received: &Received)
         "peer": connection.peer.to_string(),
         "connection": connection.number,
     });
-    for (name, fact) in &*connection.facts {
-        report[name.as_str()] = Value::from(fact.as_str());
+    if let Some(members) = report.as_object_mut() {
+        let facts = connection.facts.iter();
+        members.extend(facts.map(|(name, fact)| (name.clone(), Value::from(fact.as_str()))));
     }
     let mut line = report.to_string();
     line.push('\n');
