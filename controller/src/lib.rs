@@ -11,6 +11,7 @@
 pub mod compile;
 pub mod config;
 pub mod context;
+pub mod identity;
 pub mod leader;
 pub mod live;
 pub mod replica;

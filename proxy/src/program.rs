@@ -7,6 +7,7 @@
 //! ended the process, 2 when the flags are wrong or the start failed.
 
 mod flags;
+mod prepare;
 mod probe;
 mod serve;
 
@@ -26,16 +27,22 @@ pub fn main() -> ExitCode {
         Err(error) => error.format(&mut command()).exit(),
     };
     match cli.command {
+        Some(Command::Prepare(args)) => match prepare::prepare(&args) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(&format!("--directory {}: {error}", args.directory.display())),
+        },
         Some(Command::Probe(args)) => probe::probe(&args),
-        Some(Command::Serve(args)) => finish(serve::serve(*args, &flags::given(&matches))),
-        None => finish(serve::serve(cli.serve, &flags::given(&matches))),
+        Some(Command::Serve(args)) => finish(serve::serve(&args)),
+        None => finish(serve::serve(&cli.serve)),
     }
 }
 
 fn finish(outcome: Result<ExitCode, serve::Failure>) -> ExitCode {
-    outcome.unwrap_or_else(|failure| {
-        // Where standard error is gone, nobody can be told.
-        drop(writeln!(std::io::stderr(), "error: {failure}"));
-        ExitCode::from(2)
-    })
+    outcome.unwrap_or_else(|failure| fail(&failure.to_string()))
+}
+
+fn fail(words: &str) -> ExitCode {
+    // Where standard error is gone, nobody can be told.
+    drop(writeln!(std::io::stderr(), "error: {words}"));
+    ExitCode::from(2)
 }

@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tonic::{Code, Status, client::Grpc};
 use tonic_prost::ProstCodec;
 
-use crate::client::channel;
+use crate::{client::channel, server::Peer};
 
 /// The method.
 pub(crate) const ISSUE: &str = "/propylon.v1.Identity/Issue";
@@ -48,6 +48,12 @@ pub struct IssueResponse {
     /// End of the leaf's validity, Unix time in seconds.
     #[prost(int64, tag = "2")]
     pub not_after_unix_s: i64,
+    /// Begin of the leaf's validity, Unix time in seconds; 0 where unknown.
+    #[prost(int64, tag = "3")]
+    pub not_before_unix_s: i64,
+    /// The controller's clock, Unix time in seconds, so that a proxy notices that its own differs; 0 where unknown.
+    #[prost(int64, tag = "4")]
+    pub now_unix_s: i64,
 }
 
 /// Why no certificate was issued.
@@ -91,8 +97,8 @@ pub type IssueFuture<'a> = Pin<Box<dyn Future<Output = Result<IssueResponse, Iss
 
 /// Checks a token and signs a certificate.
 pub trait Issuer: Send + Sync + 'static {
-    /// Answers a request; given up after 10 s.
-    fn issue(&self, request: IssueRequest) -> IssueFuture<'_>;
+    /// Answers a request of `peer`; given up after 10 s. A proxy that renews its certificate comes with the present one.
+    fn issue<'a>(&'a self, peer: &'a Peer, request: IssueRequest) -> IssueFuture<'a>;
 }
 
 /// Asks for a certificate over a connection that authenticated the controller.

@@ -164,9 +164,9 @@ impl Call {
     }
 
     async fn issue(self, request: IssueRequest) -> Result<IssueResponse, IssueError> {
-        let issuer = self.server.issuer;
+        let issuer = self.server.issuer.as_ref();
         let issuer = issuer.ok_or_else(|| IssueError::Unavailable("this port issues no certificates".to_owned()))?;
-        match tokio::time::timeout(ISSUING, issuer.issue(request)).await {
+        match tokio::time::timeout(ISSUING, issuer.issue(&self.peer, request)).await {
             Ok(answer) => answer,
             Err(_elapsed) => Err(IssueError::Unavailable(
                 "the certificate took longer than 10 s".to_owned(),

@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, path::PathBuf};
 
-use clap::{Arg, ArgMatches, Args, CommandFactory, Parser, Subcommand, ValueEnum, parser::ValueSource};
+use clap::{Arg, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::config::DataPlaneArgs;
 
@@ -25,6 +25,8 @@ pub(super) struct Cli {
 pub(super) enum Command {
     /// Serve (what it does without a command)
     Serve(Box<ServeArgs>),
+    /// Make a folder of the host the proxy's own, for nobody else (run as root, before the proxy)
+    Prepare(PrepareArgs),
     /// Ask a running proxy's status socket how it is; exit status 0 where the probe holds, else 1
     Probe(ProbeArgs),
 }
@@ -95,6 +97,20 @@ pub(crate) struct ProbeArgs {
     pub(crate) probe: ProbeName,
 }
 
+/// Flags of `propylon-proxy prepare`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct PrepareArgs {
+    /// The folder, such as that of --takeover; made where there is none
+    #[arg(long, value_name = "DIR")]
+    pub(crate) directory: PathBuf,
+    /// User that the proxy runs as
+    #[arg(long, value_name = "UID", default_value_t = 65532)]
+    pub(crate) uid: u32,
+    /// Group that the proxy runs as
+    #[arg(long, value_name = "GID", default_value_t = 65532)]
+    pub(crate) gid: u32,
+}
+
 /// The probes of the status socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 #[value(rename_all = "lower")]
@@ -107,32 +123,11 @@ pub(crate) enum ProbeName {
     Startupz,
 }
 
-/// The flags of listeners that the user gave, as opposed to their defaults.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Given {
-    pub(crate) http: bool,
-    pub(crate) https: bool,
-}
-
 /// The commands and their flags, for the process and for the generated reference.
 pub fn command() -> clap::Command {
     let command = Cli::command();
     let command = in_cluster(command);
     command.mut_subcommand("serve", in_cluster)
-}
-
-/// Which flags the user gave.
-pub(super) fn given(matches: &ArgMatches) -> Given {
-    let matches = matches.subcommand_matches("serve").unwrap_or(matches);
-    let is_given = |flag| {
-        matches
-            .value_source(flag)
-            .is_some_and(|source| source != ValueSource::DefaultValue)
-    };
-    Given {
-        http: is_given("http"),
-        https: is_given("https"),
-    }
 }
 
 /// The defaults of a cluster in place of those of a machine of one's own.
@@ -158,9 +153,9 @@ mod tests {
 
     use super::*;
 
-    fn parse(flags: &[&str]) -> (Cli, Given) {
+    fn parse(flags: &[&str]) -> Cli {
         let matches = command().get_matches_from(["propylon-proxy"].iter().chain(flags));
-        (Cli::from_arg_matches(&matches).unwrap(), given(&matches))
+        Cli::from_arg_matches(&matches).unwrap()
     }
 
     #[test]
@@ -170,23 +165,22 @@ mod tests {
 
     #[test]
     fn it_serves_with_and_without_the_command() {
-        let (cli, _) = parse(&["--node", "a"]);
+        let cli = parse(&["--node", "a"]);
         assert!(cli.command.is_none());
         assert_eq!(cli.serve.data_plane.node.as_deref(), Some("a"));
         assert_eq!(cli.serve.data_plane.http, ["0.0.0.0:80", "[::]:80"]);
         assert_eq!(cli.serve.data_plane.https_public_port, Some(443));
-        let (cli, given) = parse(&["serve", "--http", "127.0.0.1:0"]);
+        let cli = parse(&["serve", "--http", "127.0.0.1:0"]);
         let Some(Command::Serve(args)) = cli.command else {
             panic!("another command");
         };
         assert_eq!(args.data_plane.http, ["127.0.0.1:0"]);
         assert_eq!(args.data_plane.https, ["0.0.0.0:443", "[::]:443"]);
-        assert!(given.http && !given.https);
     }
 
     #[test]
     fn a_probe_is_named_as_its_path() {
-        let (cli, _) = parse(&["probe", "--socket", "/x", "readyz"]);
+        let cli = parse(&["probe", "--socket", "/x", "readyz"]);
         assert!(matches!(cli.command, Some(Command::Probe(args)) if args.probe == ProbeName::Readyz));
     }
 }

@@ -111,6 +111,8 @@ metrics! {
         "Time to compile one change into the tables.";
     SnapshotApply = Counter "propylon_snapshot_apply_total" ["result"]
         "Changes of configuration by result: applied, or rejected (the configuration before stays in force).";
+    StreamConnected = Gauge "propylon_stream_connected" []
+        "Whether the proxy's stream from a controller is open: 1 or 0. Without it, what was live last is served.";
     Propagation = Histogram "propylon_propagation_seconds" []
         "From the event (file change, watch event) to the change being served.";
     Objects = Gauge "propylon_objects" ["kind", "state"]

@@ -179,12 +179,13 @@ async fn a_rejected_resource_is_told_and_not_sent_again() {
 struct Authority;
 
 impl Issuer for Authority {
-    fn issue(&self, request: IssueRequest) -> IssueFuture<'_> {
+    fn issue<'a>(&'a self, _: &'a Peer, request: IssueRequest) -> IssueFuture<'a> {
         Box::pin(async move {
             match request.token.as_str() {
                 "good" => Ok(IssueResponse {
                     chain_der: vec![request.csr_der],
                     not_after_unix_s: 7,
+                    ..IssueResponse::default()
                 }),
                 _ => Err(IssueError::Denied("the token is not good".into())),
             }
