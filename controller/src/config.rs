@@ -12,6 +12,7 @@ use std::{net::SocketAddr, path::PathBuf};
 use clap::{Args, ValueEnum};
 use propylon_translate::Key;
 
+use crate::identity::{self, IdentityArgs};
 use values::{parse_key, parse_ranges};
 
 pub use file::{ConfigFile, LbFile, NamedSpec, StatusFile};
@@ -82,6 +83,9 @@ pub struct ControllerArgs {
         default_value = "127.0.0.1:9902"
     )]
     pub admin: SocketAddr,
+    /// Who is who on the stream
+    #[command(flatten)]
+    pub identity: IdentityArgs,
     /// File of settings (YAML), read again when it changes
     #[arg(long, value_name = "FILE", env = "PROPYLON_CONFIG")]
     pub config: Option<PathBuf>,
@@ -165,6 +169,8 @@ pub struct Config {
     pub leader_election: bool,
     /// Where the proxies' stream is served.
     pub stream: SocketAddr,
+    /// Who is who there.
+    pub identity: identity::Settings,
     /// Where probes and metrics are served.
     pub status: SocketAddr,
     /// Where what tells of the configuration is served.
@@ -205,6 +211,7 @@ impl ControllerArgs {
             },
         };
         Config {
+            identity: self.identity.into_settings(&self.namespace),
             namespace: self.namespace,
             pod_name: self.pod_name.unwrap_or_else(|| host_name.to_owned()),
             leader_election: self.leader_election.is_on(),

@@ -16,6 +16,7 @@ pub mod leader;
 pub mod live;
 pub mod replica;
 pub mod run;
+mod stream;
 pub mod uninstall;
 pub mod watch;
 

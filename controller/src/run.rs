@@ -24,7 +24,7 @@ use crate::{
     context::Context,
     leader,
     live::Live,
-    replica,
+    replica, stream,
     watch::{self, Start, Wanted, health::Health, inputs},
 };
 
@@ -142,6 +142,7 @@ impl Running {
             leader::run(context.client, context.config, is_leader, stop)
         });
         context.spawn("replica", |context, stop| replica::run(context, live, timed, stop));
+        stream::start(&context).await?;
         duties(&context);
         serve_admin(&context).await?;
         context.probe.set_started();
