@@ -70,6 +70,11 @@ const STAGES: &[Stage] = &[
         run: kubernetes::api,
     },
     Stage {
+        name: "cluster",
+        budget: minutes(15),
+        run: kubernetes::cluster,
+    },
+    Stage {
         name: "fuzz",
         budget: minutes(20),
         run: fuzz,

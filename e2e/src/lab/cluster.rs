@@ -202,6 +202,15 @@ impl Cluster {
         sweep::sweep(name)
     }
 
+    /// Everything on this machine that belongs to a cluster of that name, running or left over, one line each.
+    ///
+    /// # Errors
+    /// When the name is none.
+    pub fn traces(name: &str) -> Result<Vec<String>> {
+        check_name(name)?;
+        sweep::traces(name)
+    }
+
     /// What it was brought up by.
     pub fn plan(&self) -> &Plan {
         &self.plan

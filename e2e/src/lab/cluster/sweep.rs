@@ -22,8 +22,7 @@ pub(super) fn sweep(cluster: &str) -> Result<()> {
     for name in names(Path::new("/run/netns"), &prefix) {
         run(Command::new("ip").args(["netns", "del", &name]))?;
     }
-    // runc makes groups in an empty hierarchy of version 2 beside those of version 1 too.
-    for hierarchy in [mounts("cgroup"), mounts("cgroup2")].concat() {
+    for hierarchy in cgroups() {
         for name in names(&hierarchy, &prefix) {
             remove_cgroup(&hierarchy.join(name))?;
         }
@@ -37,10 +36,47 @@ pub(super) fn sweep(cluster: &str) -> Result<()> {
     }
 }
 
+/// What there is of a cluster: processes, network namespaces, mounts, cgroups, files.
+pub(super) fn traces(cluster: &str) -> Result<Vec<String>> {
+    let prefix = namespace_name(cluster, "");
+    let mut found: Vec<String> = parts::processes(cluster, None)
+        .iter()
+        .map(|id| format!("process {}", id.as_raw_nonzero()))
+        .collect();
+    let namespaces = names(Path::new("/run/netns"), &prefix);
+    found.extend(namespaces.iter().map(|name| format!("network namespace {name}")));
+    for hierarchy in cgroups() {
+        let groups = names(&hierarchy, &prefix);
+        found.extend(
+            groups
+                .iter()
+                .map(|name| format!("cgroup {}", hierarchy.join(name).display())),
+        );
+    }
+    let folder = state_folder(cluster)?;
+    if folder.exists() {
+        found.push(format!("folder {}", folder.display()));
+    }
+    let (folder, mounts) = (
+        folder.display().to_string(),
+        fs::read_to_string("/proc/mounts").unwrap_or_default(),
+    );
+    let ours = mounts
+        .lines()
+        .filter(|line| line.contains(&folder) || line.contains(&prefix));
+    found.extend(ours.map(|line| format!("mount {line}")));
+    Ok(found)
+}
+
 /// Where cgroups are made: every hierarchy of version 1, or the one of version 2 where it is the only one.
 pub(super) fn hierarchies() -> Vec<PathBuf> {
     let first = mounts("cgroup");
     if first.is_empty() { mounts("cgroup2") } else { first }
+}
+
+/// All hierarchies: runc makes groups in an empty one of version 2 beside those of version 1 too.
+fn cgroups() -> Vec<PathBuf> {
+    [mounts("cgroup"), mounts("cgroup2")].concat()
 }
 
 /// Where file systems of a kind are mounted.
