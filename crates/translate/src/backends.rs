@@ -5,20 +5,19 @@ use std::{
     sync::Arc,
 };
 
-use k8s_openapi::api::{core::v1::ServiceSpec, networking::v1::IngressServiceBackend};
+use k8s_openapi::api::networking::v1::IngressServiceBackend;
 use propylon_model::{
-    Action, BackendProtocol, BackendTls, Endpoints, EndpointsName, Kind, L4Protocol, ObjectRef, Pool, PoolName,
-    Refusal, ReportReason,
+    Action, BackendProtocol, BackendTls, Kind, L4Protocol, ObjectRef, Pool, PoolName, Refusal, ReportReason,
 };
 
 use crate::{
     annotations::{BACKEND_CA_SECRET, BACKEND_SERVER_NAME, OF_POOLS},
     classes::Served,
-    endpoints::Slices,
+    facts::{Facts, Needs},
     memory::Memory,
     reports::Reports,
-    settings::{Merged, ServiceSettings, Settings},
-    world::{Key, Options, World},
+    settings::Merged,
+    world::{Key, PortRef},
 };
 
 mod addresses;
@@ -28,74 +27,51 @@ mod idle;
 mod port;
 mod tls;
 
-pub(crate) use addresses::User;
-pub(crate) use port::{Place, Port, wanted};
-
-use addresses::Empty;
+pub(crate) use addresses::{Addresses, PortKey, Use, User, Uses};
+pub(crate) use idle::report_idle;
+pub(crate) use port::{Missing, Place, Port, wanted};
 
 /// What an Ingress says about requests that it cannot serve.
 const ANSWERED_503: &str = "requests are answered with 503";
 
-/// Resolves backends and collects the pools and endpoints that they need.
+/// Resolves the backends of one part, and collects the pools and endpoints that they need.
 pub(crate) struct Backends<'a> {
-    world: &'a World,
-    options: &'a Options,
-    slices: Slices<'a>,
-    services: ServiceSettings<'a>,
+    pub(crate) facts: Facts<'a>,
     memory: &'a mut Memory,
     pub(crate) pools: BTreeMap<PoolName, Arc<Pool>>,
-    pub(crate) endpoints: BTreeMap<EndpointsName, Arc<Endpoints>>,
+    /// The endpoints that are needed, and by whom.
+    pub(crate) uses: Uses,
+    pub(crate) needs: Needs,
     /// Pools that cannot be used because what verifies their certificates is missing.
     closed: BTreeMap<PoolName, Refusal>,
-    /// The pools that an Ingress has for itself.
-    owned: BTreeMap<Key, BTreeSet<PoolName>>,
-    /// Ingresses that have a TLS backend.
-    tls_users: BTreeSet<Key>,
-    /// Ports without endpoints.
-    empty: BTreeMap<EndpointsName, Empty>,
+    /// The pools that the Ingress has for itself.
+    owned: BTreeSet<PoolName>,
+    /// Whether the Ingress has a TLS backend.
+    has_tls: bool,
 }
 
 impl<'a> Backends<'a> {
-    pub(crate) fn new(
-        world: &'a World,
-        options: &'a Options,
-        services: ServiceSettings<'a>,
-        memory: &'a mut Memory,
-    ) -> Self {
+    pub(crate) fn new(facts: Facts<'a>, memory: &'a mut Memory) -> Self {
         Self {
-            world,
-            options,
-            slices: Slices::of(world),
-            services,
+            facts,
             memory,
             pools: BTreeMap::new(),
-            endpoints: BTreeMap::new(),
+            uses: Uses::new(),
+            needs: Needs::default(),
             closed: BTreeMap::new(),
-            owned: BTreeMap::new(),
-            tls_users: BTreeSet::new(),
-            empty: BTreeMap::new(),
+            owned: BTreeSet::new(),
+            has_tls: false,
         }
     }
 
-    /// The settings of a Service; empty ones where it does not exist.
-    pub(crate) fn settings(&self, service: &Key) -> Settings {
-        self.services.get(service).cloned().unwrap_or_default()
-    }
-
-    /// The settings of a Service behind those of an Ingress, where there is one.
-    pub(crate) fn merged<'s>(&'s self, ingress: Option<&'s Settings>, service: &Key) -> Merged<'s> {
-        Merged {
-            ingress,
-            service: self.services.get(service),
+    /// The port of a Service, by name or number.
+    pub(crate) fn port(&mut self, key: &Key, wanted: &PortRef, protocol: L4Protocol) -> Result<Port, Missing> {
+        self.needs.services.insert(key.clone());
+        let found = self.facts.port(key, wanted, protocol);
+        if matches!(found, Err(Missing::Service)) {
+            self.needs.names.insert(Arc::clone(&key.namespace));
         }
-    }
-
-    /// The `spec` of a Service.
-    pub(crate) fn spec(&self, service: &Key) -> Option<&'a ServiceSpec> {
-        self.world
-            .services
-            .get(service)
-            .and_then(|service| service.spec.as_ref())
+        found
     }
 
     /// What is done with requests for a backend at `field`.
@@ -120,7 +96,7 @@ impl<'a> Backends<'a> {
                     port: &format!("{field}.service.port"),
                     outcome: ANSWERED_503,
                 };
-                let (reason, refusal, message) = missing.explain(&place, &key, &wanted, self.world);
+                let (reason, refusal, message) = missing.explain(&place, &key, &wanted, self.facts.world);
                 reports.add(&ingress.object, reason, message);
                 Action::Refuse(refusal)
             }
@@ -141,11 +117,10 @@ impl<'a> Backends<'a> {
             .unwrap_or_default();
         let name = PoolName::new(format!("{key}:{}{suffix}", port.label));
         if owners.pool.is_some() {
-            let owned = self.owned.entry(ingress.key.clone()).or_default();
-            owned.insert(name.clone());
+            self.owned.insert(name.clone());
         }
         if is_tls(protocol) {
-            self.tls_users.insert(ingress.key.clone());
+            self.has_tls = true;
         }
         if !self.pools.contains_key(&name) && !self.closed.contains_key(&name) {
             match self.new_pool(&owners, key, port, protocol, reports) {
@@ -160,7 +135,7 @@ impl<'a> Backends<'a> {
         if let Some(refusal) = self.closed.get(&name) {
             return Action::Refuse(refusal.clone());
         }
-        self.add_endpoints(key, port, User::Ingress(ingress.key.clone()), reports);
+        self.add_endpoints(key, port, User::Ingress(ingress.key.clone()));
         Action::Forward(name)
     }
 
@@ -178,14 +153,17 @@ impl<'a> Backends<'a> {
         } else {
             Ok(BackendTls::default())
         };
-        let settings = self.merged(owners.pool.map(|owner| &owner.settings), key);
+        let settings = Merged {
+            ingress: owners.pool.map(|owner| &owner.settings),
+            service: self.facts.services.get(key),
+        };
         Ok(Pool {
             service: service_object(key),
             port: port.number,
             endpoints: port.endpoints(key),
             protocol,
             tls: tls?,
-            policy: settings.pool_policy(self.spec(key)),
+            policy: settings.pool_policy(self.facts.spec(key)),
         })
     }
 }

@@ -6,10 +6,10 @@ use k8s_openapi::{
     api::networking::v1::{Ingress, IngressClass},
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
-use propylon_model::{Kind, ObjectRef, ReportReason};
+use propylon_model::{Kind, ObjectRef};
 
 use crate::{
-    reports::{Reports, name_some},
+    reports::name_some,
     settings::Settings,
     world::{Key, Options, World},
 };
@@ -30,33 +30,31 @@ pub(crate) struct Served<'a> {
     pub(crate) settings: Settings,
 }
 
-/// The Ingresses that are served, oldest first; ties and undated ones by namespace and name.
-pub(crate) fn served<'a>(world: &'a World, options: &Options, reports: &mut Reports) -> Vec<Served<'a>> {
-    let classes = Classes {
-        all: &world.ingress_classes,
-        options,
-    };
-    let mut served = Vec::new();
-    for (key, ingress) in &world.ingresses {
-        let object = ObjectRef::new(Kind::Ingress, key.namespace.clone(), key.name.clone());
-        match classes.decide(ingress) {
-            Ok(()) => served.push(Served {
-                key,
-                ingress,
-                object,
-                created_unix_s: created_unix_s(&ingress.metadata),
-                restriction: None,
-                settings: Settings::default(),
-            }),
-            Err(why) => reports.add(&object, ReportReason::ClassNotOurs, why),
-        }
-    }
+/// The Ingresses that are served by their class, oldest first; ties and undated ones by namespace and name. Their
+/// annotations are not read.
+pub(crate) fn served<'a>(world: &'a World, options: &'a Options) -> Vec<Served<'a>> {
+    let classes = Classes::new(world, options);
+    let ours = world.ingresses.iter();
+    let ours = ours.filter(|(_, ingress)| classes.decide(ingress).is_ok());
+    let mut served: Vec<Served<'_>> = ours
+        .map(|(key, ingress)| Served {
+            key,
+            ingress,
+            object: ObjectRef::new(Kind::Ingress, key.namespace.clone(), key.name.clone()),
+            created_unix_s: created_unix_s(&ingress.metadata),
+            restriction: None,
+            settings: Settings::default(),
+        })
+        .collect();
     served.sort_by_key(|served| age(served.created_unix_s, served.key));
     served
 }
 
+/// How old an object is, in the order of "the oldest wins".
+pub(crate) type Age = (bool, Option<i64>, Key);
+
 /// Sort key of "the oldest wins": dated before undated, then by namespace and name.
-pub(crate) fn age(created_unix_s: Option<i64>, key: &Key) -> (bool, Option<i64>, Key) {
+pub(crate) fn age(created_unix_s: Option<i64>, key: &Key) -> Age {
     (created_unix_s.is_none(), created_unix_s, key.clone())
 }
 
@@ -64,14 +62,22 @@ pub(crate) fn created_unix_s(metadata: &ObjectMeta) -> Option<i64> {
     metadata.creation_timestamp.as_ref().map(|time| time.0.as_second())
 }
 
-struct Classes<'a> {
+/// The classes, and which of them are ours.
+pub(crate) struct Classes<'a> {
     all: &'a BTreeMap<Key, Arc<IngressClass>>,
     options: &'a Options,
 }
 
-impl Classes<'_> {
+impl<'a> Classes<'a> {
+    pub(crate) const fn new(world: &'a World, options: &'a Options) -> Self {
+        Self {
+            all: &world.ingress_classes,
+            options,
+        }
+    }
+
     /// Whether the Ingress is served; if not, why.
-    fn decide(&self, ingress: &Ingress) -> Result<(), String> {
+    pub(crate) fn decide(&self, ingress: &Ingress) -> Result<(), String> {
         if self.all.is_empty() && self.options.ingress_classes.is_empty() {
             return Ok(());
         }

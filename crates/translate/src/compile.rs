@@ -3,14 +3,8 @@
 use propylon_model::{Report, Resources};
 
 use crate::{
-    backends::Backends,
-    classes, conflicts, groups, l4,
+    engine::{Changes, Engine},
     memory::Memory,
-    nginx::{self, Verdict},
-    passthrough,
-    reports::Reports,
-    settings::{self, Settings},
-    tls::{self, owners::Owners},
     world::{Options, World},
 };
 
@@ -30,44 +24,16 @@ pub struct Compiled {
 /// # Cost
 /// Linear in the world (and a logarithm for its maps); certificates are parsed only when their Secret changed.
 pub fn compile(world: &World, options: &Options, memory: &mut Memory) -> Compiled {
-    let mut reports = Reports::default();
     memory.forget_deleted(world);
-    let mut served = classes::served(world, options, &mut reports);
-    served.retain_mut(|served| {
-        served.settings = Settings::read(&served.object, &served.ingress.metadata, memory, &mut reports);
-        match nginx::verdict(&served.object, served.ingress, &mut reports) {
-            Verdict::Canary => return false,
-            Verdict::Open => {}
-            Verdict::Restricted(annotation) => served.restriction = Some(annotation),
-        }
-        true
-    });
-    let services = settings::of_services(world, memory, &mut reports);
-    let owners = Owners::of(&served);
-    let users = tls::Users {
-        served: &served,
-        owners: &owners,
-        l4: &l4::secrets(world, &services),
-    };
-    let certificates = tls::compile(world, options, &users, memory, &mut reports);
-    let mut backends = Backends::new(world, options, services, memory);
-    let mut resources = Resources::default();
-    for ingress in &served {
-        resources
-            .groups
-            .extend(groups::of(ingress, &mut backends, &certificates, &mut reports));
-    }
-    resources.passthrough = passthrough::compile(world, &served, &owners, &mut backends, &mut reports);
-    resources.l4 = l4::compile(world, options, &mut backends, &certificates, &mut reports);
-    backends.report_empty(&mut reports);
-    backends.report_without_tls(&served, &mut reports);
-    backends.report_idle(&served, &mut reports);
-    resources.pools = backends.pools;
-    resources.endpoints = backends.endpoints;
-    resources.certificates = certificates.by_name;
-    conflicts::report(&resources, &mut reports);
+    let mut engine = Engine::default();
+    engine.run(world, options, memory, &Changes::all(world));
     Compiled {
-        resources,
-        reports: reports.into_sorted(),
+        reports: engine
+            .reports()
+            .values()
+            .flat_map(|reports| reports.iter())
+            .cloned()
+            .collect(),
+        resources: engine.into_resources(),
     }
 }

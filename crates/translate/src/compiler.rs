@@ -8,7 +8,7 @@ use std::{
 use propylon_model::{Delta, Kind, ObjectRef, Report, Resources};
 
 use crate::{
-    compile::compile,
+    engine::{Changes, Engine},
     manifest::Object,
     memory::Memory,
     world::{Key, Options, World},
@@ -38,8 +38,21 @@ pub struct Compiler {
     world: World,
     options: Options,
     memory: Memory,
-    resources: Resources,
-    reports: ReportsByObject,
+    engine: Engine,
+    changes: Changes,
+    state: State,
+}
+
+/// Whether what was made of the world so far is still good.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum State {
+    /// It is, but for the changes.
+    #[default]
+    Good,
+    /// The options changed.
+    Outdated,
+    /// A compile did not come to its end.
+    Torn,
 }
 
 impl Compiler {
@@ -51,14 +64,20 @@ impl Compiler {
         }
     }
 
-    /// Adds an admitted object, or replaces the one of its kind, namespace and name.
+    /// Adds an admitted object, or replaces the one of its kind, namespace and name; an equal one changes nothing.
     pub fn insert(&mut self, object: Object) {
-        self.world.insert(object);
+        if let Some((kind, key)) = self.world.put(object) {
+            self.changes.add(kind, key);
+        }
     }
 
     /// Removes an object; whether it was there.
     pub fn remove(&mut self, kind: Kind, key: &Key) -> bool {
-        self.world.remove(kind, key)
+        let was_there = self.world.remove(kind, key);
+        if was_there {
+            self.changes.add(kind, key.clone());
+        }
+        was_there
     }
 
     /// Takes over a whole world: what it holds beyond the present one is inserted, what it lacks is removed.
@@ -66,52 +85,99 @@ impl Compiler {
     /// # Cost
     /// Linear in the world; objects that share their allocation with the present ones are not compared.
     pub fn follow(&mut self, world: &World) {
-        self.world = world.clone();
+        self.world.follow(world, &mut self.changes);
     }
 
     /// Changes the operator's settings; [`Options::now_unix_s`] does not count.
+    ///
+    /// # Cost
+    /// The next compile makes everything anew, unless [`Options::local_addresses`] alone changed.
     pub fn set_options(&mut self, options: Options) {
+        let options = Options {
+            now_unix_s: self.options.now_unix_s,
+            ..options
+        };
+        if options == self.options {
+            return;
+        }
+        let elsewhere = Options {
+            local_addresses: options.local_addresses.clone(),
+            ..self.options.clone()
+        };
+        if options == elsewhere {
+            self.changes.local_addresses = true;
+        } else if self.state == State::Good {
+            self.state = State::Outdated;
+        }
         self.options = options;
     }
 
     /// Compiles what changed since the last time; `now_unix_s` is the time in Unix seconds, for the validity of certificates.
     /// Compile from time to time (every hour is enough) even where nothing changed, so that a certificate that ends is
-    /// noticed.
+    /// noticed. After a panic in here the next call makes everything anew, and compares it with what was last returned.
+    ///
+    /// # Cost
+    /// That of what depends on the changes; linear in the world after a change of the options.
     pub fn compile(&mut self, now_unix_s: i64) -> Step {
         self.options.now_unix_s = now_unix_s;
-        let compiled = compile(&self.world, &self.options, &mut self.memory);
-        let delta = Delta::between(&self.resources, &compiled.resources);
-        // What did not change keeps its allocation, so that the next comparison is quick.
-        self.resources.apply(&delta);
-        let mut by_object: BTreeMap<ObjectRef, Vec<Report>> = BTreeMap::new();
-        for report in compiled.reports {
-            by_object.entry(report.object.clone()).or_default().push(report);
-        }
-        let objects: BTreeSet<ObjectRef> = self.reports.keys().chain(by_object.keys()).cloned().collect();
-        let mut reports = ReportChanges::new();
-        for object in objects {
-            let now: Arc<[Report]> = by_object.remove(&object).unwrap_or_default().into();
-            if self.reports.get(&object).map_or(&[][..], |before| before) == &*now {
-                continue;
-            }
-            if now.is_empty() {
-                self.reports.remove(&object);
-            } else {
-                self.reports.insert(object.clone(), Arc::clone(&now));
-            }
-            reports.insert(object, now);
-        }
+        let state = std::mem::replace(&mut self.state, State::Torn);
+        let changes = std::mem::take(&mut self.changes);
+        let (delta, reports) = match state {
+            State::Good => self.engine.run(&self.world, &self.options, &mut self.memory, &changes),
+            State::Outdated | State::Torn => self.rebuild(),
+        };
+        self.state = State::Good;
         Step { delta, reports }
+    }
+
+    /// Makes everything anew.
+    fn rebuild(&mut self) -> (Delta, ReportChanges) {
+        self.memory.forget_deleted(&self.world);
+        let mut engine = Engine::default();
+        engine.run(&self.world, &self.options, &mut self.memory, &Changes::all(&self.world));
+        // Taken back here, so that a panic above leaves what was last returned.
+        self.engine.roll_back();
+        let delta = Delta::between(self.engine.resources(), engine.resources());
+        let gone = self
+            .engine
+            .reports()
+            .keys()
+            .filter(|object| !engine.reports().contains_key(*object));
+        let mut reports: ReportChanges = gone.map(|object| (object.clone(), Arc::default())).collect();
+        let now = engine.reports().iter();
+        let changed = now.filter(|(object, now)| self.engine.reports().get(*object) != Some(*now));
+        reports.extend(changed.map(|(object, now)| (object.clone(), Arc::clone(now))));
+        self.engine = engine;
+        (delta, reports)
+    }
+
+    /// The objects of a kind that are named by others, by an annotation or by a flag, whether they exist or not, as of the
+    /// last compile: Secrets and config maps. Of these kinds nothing else needs to be known.
+    ///
+    /// # Cost
+    /// Linear in their number.
+    pub fn referenced(&self, kind: Kind) -> BTreeSet<Key> {
+        match kind {
+            Kind::ConfigMap => {
+                let flags = [&self.options.tcp_services, &self.options.udp_services];
+                flags.into_iter().flatten().cloned().collect()
+            }
+            Kind::Secret => {
+                let default = self.options.default_tls_secret.iter();
+                self.engine.secrets().chain(default).cloned().collect()
+            }
+            _ => BTreeSet::new(),
+        }
     }
 
     /// What is to be said about each object, as of the last compile.
     pub const fn reports(&self) -> &ReportsByObject {
-        &self.reports
+        self.engine.reports()
     }
 
     /// What the data plane is to do, as of the last compile.
     pub const fn resources(&self) -> &Resources {
-        &self.resources
+        self.engine.resources()
     }
 
     /// The objects.

@@ -1,20 +1,18 @@
 //! Reports of the rules that another one stands in front of, as `routing` merges them.
 
-use std::collections::BTreeMap;
-
-use propylon_model::{HostPattern, ObjectRef, PathMatch, ReportReason, Resources};
-use propylon_routing::{Conflict, conflicts};
+use propylon_model::{HostPattern, ObjectRef, PathMatch, ReportReason, RouteGroup};
+use propylon_routing::{Conflict, merge};
 
 use crate::reports::Reports;
 
-pub(crate) fn report(resources: &Resources, reports: &mut Reports) {
-    let created: BTreeMap<&ObjectRef, Option<i64>> = resources
-        .groups
-        .values()
-        .map(|group| (&group.source, group.created_unix_s))
-        .collect();
-    for conflict in conflicts(resources) {
-        let is_older = created.get(&conflict.winner) != created.get(&conflict.loser);
+/// Reports the conflicts between the groups of one host.
+pub(crate) fn report(groups: &[&RouteGroup], reports: &mut Reports) {
+    let created = |source: &ObjectRef| {
+        let group = groups.iter().find(|group| group.source == *source);
+        group.map(|group| group.created_unix_s)
+    };
+    for conflict in merge(groups.iter().copied()).conflicts {
+        let is_older = created(&conflict.winner) != created(&conflict.loser);
         reports.add(
             &conflict.loser,
             ReportReason::RouteConflict,

@@ -9,35 +9,44 @@ use std::{
 use k8s_openapi::api::{core::v1::ServiceSpec, discovery::v1 as discovery};
 use propylon_model::{Endpoint, Endpoints, L4Protocol, TrafficDistribution};
 
-use crate::world::{Key, World};
+use crate::{
+    engine::Index,
+    world::{Key, World},
+};
 
 /// Label of an `EndpointSlice` that names its Service.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
-/// The slices of each Service.
-pub(crate) struct Slices<'a>(BTreeMap<Key, Vec<&'a discovery::EndpointSlice>>);
+/// The slices of each Service, by their names.
+#[derive(Debug, Default)]
+pub(crate) struct Slices {
+    by_service: Index<Key, Key>,
+    services: BTreeMap<Key, Key>,
+}
 
-impl<'a> Slices<'a> {
-    pub(crate) fn of(world: &'a World) -> Self {
-        let mut slices: BTreeMap<Key, Vec<&discovery::EndpointSlice>> = BTreeMap::new();
-        for (key, slice) in &world.endpoint_slices {
-            if let Some(service) = slice
-                .metadata
-                .labels
-                .as_ref()
-                .and_then(|labels| labels.get(SERVICE_NAME))
-            {
-                slices
-                    .entry(Key::new(key.namespace.clone(), service.as_str()))
-                    .or_default()
-                    .push(slice);
-            }
+impl Slices {
+    /// Looks again at a slice that changed; the Services whose endpoints change with it.
+    pub(crate) fn update(&mut self, slice: &Key, world: &World) -> BTreeSet<Key> {
+        let now = world.endpoint_slices.get(slice).and_then(|found| {
+            let labels = found.metadata.labels.as_ref()?;
+            let service = labels.get(SERVICE_NAME)?;
+            Some(Key::new(Arc::clone(&slice.namespace), service.as_str()))
+        });
+        let before = match &now {
+            Some(service) => self.services.insert(slice.clone(), service.clone()),
+            None => self.services.remove(slice),
+        };
+        if before != now {
+            self.by_service.replace(slice, &before, &now);
         }
-        Self(slices)
+        before.into_iter().chain(now).collect()
     }
 
-    pub(crate) fn get(&self, service: &Key) -> &[&'a discovery::EndpointSlice] {
-        self.0.get(service).map(Vec::as_slice).unwrap_or_default()
+    /// The slices of a Service, in the order of their names.
+    pub(crate) fn get<'w>(&self, service: &Key, world: &'w World) -> Vec<&'w discovery::EndpointSlice> {
+        let slices = self.by_service.of(service);
+        let slices = slices.filter_map(|slice| world.endpoint_slices.get(slice));
+        slices.map(AsRef::as_ref).collect()
     }
 }
 

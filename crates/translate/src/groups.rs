@@ -9,7 +9,8 @@ use propylon_model::{
 };
 
 use crate::{
-    annotations::Redirect, backends::Backends, classes::Served, reports::Reports, tls::Certificates, world::Key,
+    annotations::Redirect, backends::Backends, classes::Served, reports::Reports, settings::Merged, tls::Certificates,
+    world::Key,
 };
 
 /// The route groups of an Ingress, by name.
@@ -129,8 +130,12 @@ impl Builder<'_, '_> {
         let service = backend.service.as_ref()?;
         let action = self.backends.resolve(self.ingress, field, service, self.reports);
         let key = Key::new(self.ingress.key.namespace.clone(), service.name.as_str());
-        let settings = self.backends.merged(Some(&self.ingress.settings), &key);
+        let settings = Merged {
+            ingress: Some(&self.ingress.settings),
+            service: self.backends.facts.services.get(&key),
+        };
         let policy = settings.route_policy();
+        self.backends.needs.services.insert(key);
         match &self.ingress.restriction {
             Some(annotation) => Some((
                 Action::Refuse(Refusal::RestrictionUnsupported(Arc::clone(annotation))),

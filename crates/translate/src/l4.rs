@@ -2,9 +2,8 @@
 //! `--tcp-services-configmap` and `--udp-services-configmap`.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
-    sync::Arc,
+    collections::BTreeSet,
+    net::{IpAddr, SocketAddr},
     time::Duration,
 };
 
@@ -14,12 +13,12 @@ use propylon_model::{
 
 use crate::{
     annotations::{CONNECT_TIMEOUT, TUNNEL_IDLE_TIMEOUT},
-    backends::{Backends, Port, User},
+    backends::{Backends, Port},
     classes::age,
     reports::Reports,
     settings::Merged,
     tls::Certificates,
-    world::{Key, Options, World},
+    world::Key,
 };
 
 mod addresses;
@@ -31,7 +30,7 @@ mod termination;
 
 use claims::Claims;
 
-pub(crate) use termination::secrets;
+pub(crate) use termination::secret;
 
 /// What becomes of a port whose Service is of no use.
 const NOT_SERVED: &str = "the port is not served";
@@ -39,87 +38,89 @@ const NOT_SERVED: &str = "the port is not served";
 /// Silence after which a UDP session ends.
 const UDP_IDLE: Duration = Duration::from_mins(1);
 
-/// What is compiled from, and where reports go.
-struct Compile<'a, 'b> {
-    world: &'a World,
-    options: &'a Options,
-    backends: &'b mut Backends<'a>,
-    certificates: &'b Certificates,
-    reports: &'b mut Reports,
+/// What gives L4 ports.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Source {
+    /// The config map of `--tcp-services-configmap` or `--udp-services-configmap`.
+    ConfigMap(L4Protocol),
+    /// A Service.
+    Service(Key),
+}
+
+/// What a source is compiled from, and where reports go.
+pub(crate) struct Compile<'a, 'b> {
+    pub(crate) backends: &'b mut Backends<'a>,
+    pub(crate) certificates: &'b Certificates,
+    pub(crate) reports: &'b mut Reports,
 }
 
 /// A port that wants to be served.
-struct Candidate {
-    l4: L4Service,
-    name: L4ServiceName,
+#[derive(Debug)]
+pub(crate) struct Candidate {
+    pub(crate) l4: L4Service,
+    pub(crate) name: L4ServiceName,
     /// Namespace and name of the source.
     source: Key,
     /// Where the source says it, for reports.
     field: String,
     /// The Service that is forwarded to, and its port.
-    service: Key,
-    port: Port,
+    pub(crate) service: Key,
+    pub(crate) port: Port,
 }
 
-/// The L4 ports. Of two that want the same address and port the older is served.
-pub(crate) fn compile<'a>(
-    world: &'a World,
-    options: &'a Options,
-    backends: &mut Backends<'a>,
-    certificates: &Certificates,
+impl Compile<'_, '_> {
+    /// The ports that a source gives.
+    pub(crate) fn candidates(&mut self, source: &Source) -> Vec<Candidate> {
+        match source {
+            Source::ConfigMap(protocol) => self.of_config_map(*protocol),
+            Source::Service(key) => self.of_service(key),
+        }
+    }
+}
+
+/// Serves the candidates of one protocol and port: of two that want the same address the older one has it.
+pub(crate) fn serve<'c>(
+    mut candidates: Vec<&'c Candidate>,
+    taken: &[SocketAddr],
     reports: &mut Reports,
-) -> BTreeMap<L4ServiceName, Arc<L4Service>> {
-    let mut compile = Compile {
-        world,
-        options,
-        backends,
-        certificates,
-        reports,
-    };
-    let mut candidates = compile.of_services();
-    candidates.extend(compile.of_config_maps());
+) -> Vec<(&'c Candidate, L4Service)> {
     candidates.sort_by_cached_key(|candidate| {
         let age = age(candidate.l4.created_unix_s, &candidate.source);
         (age, candidate.l4.source.kind, candidate.name.clone())
     });
-    let mut claims = Claims::new(&options.taken);
-    let mut served = BTreeMap::new();
-    for mut candidate in candidates {
-        compile.claim(&mut claims, &mut candidate);
-        if candidate.l4.addresses.is_empty() {
-            continue;
+    let mut claims = Claims::new(taken);
+    let mut served = Vec::new();
+    for candidate in candidates {
+        let lost = claims.claim(&candidate.l4);
+        report_lost(candidate, &lost, reports);
+        let mut l4 = candidate.l4.clone();
+        let lost: BTreeSet<IpAddr> = lost.into_iter().map(|(address, _)| address).collect();
+        l4.addresses.retain(|address| !lost.contains(address));
+        if !l4.addresses.is_empty() {
+            served.push((candidate, l4));
         }
-        let user = User::L4(format!("port {}", listening(&candidate.l4)));
-        let (service, port) = (&candidate.service, &candidate.port);
-        compile.backends.add_endpoints(service, port, user, compile.reports);
-        served.insert(candidate.name, Arc::new(candidate.l4));
     }
     served
 }
 
-impl Compile<'_, '_> {
-    /// Takes the addresses that somebody older has from a port.
-    fn claim(&mut self, claims: &mut Claims, candidate: &mut Candidate) {
-        let lost = claims.claim(candidate);
-        for (address, winner) in &lost {
-            let L4Service {
-                source, port, protocol, ..
-            } = &candidate.l4;
-            let message = format!(
-                "{}: {} {} is {winner}, so it is not served there; choose another port, or another address",
-                candidate.field,
-                claims::spell(*address, *port),
-                protocol.as_str()
-            );
-            self.reports.add(source, ReportReason::PortConflict, message);
-        }
-        let lost: BTreeSet<IpAddr> = lost.into_iter().map(|(address, _)| address).collect();
-        candidate.l4.addresses.retain(|address| !lost.contains(address));
+/// Says which addresses somebody older has.
+fn report_lost(candidate: &Candidate, lost: &[(IpAddr, String)], reports: &mut Reports) {
+    let L4Service {
+        source, port, protocol, ..
+    } = &candidate.l4;
+    for (address, winner) in lost {
+        let message = format!(
+            "{}: {} {} is {winner}, so it is not served there; choose another port, or another address",
+            candidate.field,
+            claims::spell(*address, *port),
+            protocol.as_str()
+        );
+        reports.add(source, ReportReason::PortConflict, message);
     }
 }
 
 /// How a port is named in the reports of its Service.
-fn listening(l4: &L4Service) -> String {
+pub(crate) fn listening(l4: &L4Service) -> String {
     format!("{}/{} of {}", l4.port, l4.protocol.as_str(), l4.source)
 }
 

@@ -20,6 +20,8 @@ mod compile;
 mod compiler;
 mod conflicts;
 mod endpoints;
+mod engine;
+mod facts;
 mod groups;
 mod l4;
 mod lint;

@@ -95,7 +95,7 @@ impl<'a> View<'a> {
             options,
             resources,
             // What it says was said by the compile.
-            served: classes::served(world, options, &mut Reports::default()),
+            served: classes::served(world, options),
             hosts,
             groups,
             losers,

@@ -32,6 +32,16 @@ impl fmt::Debug for Memory {
 }
 
 impl Memory {
+    /// Forgets an object that is gone.
+    pub(crate) fn forget(&mut self, kind: Kind, key: &Key) {
+        if kind == Kind::Secret {
+            self.secrets.remove(key);
+        } else {
+            let object = ObjectRef::new(kind, Arc::clone(&key.namespace), Arc::clone(&key.name));
+            self.annotations.remove(&object);
+        }
+    }
+
     /// Forgets the objects that are gone.
     pub(crate) fn forget_deleted(&mut self, world: &World) {
         self.secrets.retain(|key, _| world.secrets.contains_key(key));

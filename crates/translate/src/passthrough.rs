@@ -1,11 +1,8 @@
 //! TLS that is handed on unopened: Ingresses with `tls-passthrough`.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeSet, sync::Arc};
 
-use k8s_openapi::api::networking::v1::{IngressRule, IngressServiceBackend};
+use k8s_openapi::api::networking::v1::{Ingress, IngressRule, IngressServiceBackend};
 use propylon_model::{EndpointsName, GroupName, HostPattern, L4Protocol, Passthrough, ReportReason};
 
 use crate::{
@@ -14,98 +11,91 @@ use crate::{
     classes::Served,
     l4,
     reports::{Reports, name_some},
-    tls::owners::{Owners, named},
-    world::{Key, World},
+    settings::Merged,
+    tls::owners::Hosts,
+    world::Key,
 };
 
 /// What becomes of connections whose Service is of no use.
 const CLOSED: &str = "TLS connections of its hosts are closed";
-
-/// The hosts whose TLS is handed on. `served` is in order of age; a host belongs to the namespace of the oldest Ingress
-/// that names it.
-pub(crate) fn compile(
-    world: &World,
-    served: &[Served<'_>],
-    owners: &Owners<'_>,
-    backends: &mut Backends<'_>,
-    reports: &mut Reports,
-) -> BTreeMap<GroupName, Arc<Passthrough>> {
-    let mut builder = Builder {
-        world,
-        owners,
-        backends,
-        reports,
-        by_host: BTreeMap::new(),
-    };
-    for ingress in served.iter().filter(|ingress| is_passthrough(ingress)) {
-        builder.add(ingress);
-    }
-    let Builder { by_host, reports, .. } = builder;
-    report_hidden(served, &by_host, reports);
-    let taken: BTreeSet<HostPattern> = by_host.keys().cloned().collect();
-    let named = by_host.into_values().map(|(_, mut passthrough)| {
-        passthrough.not_for = owners.below(&passthrough.host, &taken);
-        let source = &passthrough.source;
-        let name = format!("{}/{}/{}", source.namespace, source.name, passthrough.host);
-        (GroupName::new(name), Arc::new(passthrough))
-    });
-    named.collect()
-}
 
 /// Whether TLS of an Ingress is handed on. One that restricts access stays closed: what is unopened cannot be guarded.
 fn is_passthrough(ingress: &Served<'_>) -> bool {
     ingress.settings.is_passthrough() && ingress.restriction.is_none()
 }
 
-struct Builder<'a, 'w> {
-    world: &'a World,
-    owners: &'a Owners<'a>,
-    backends: &'a mut Backends<'w>,
-    reports: &'a mut Reports,
-    by_host: BTreeMap<HostPattern, (Key, Passthrough)>,
+/// The hosts whose TLS an Ingress wants to have handed on.
+pub(crate) fn wanted(ingress: &Served<'_>) -> BTreeSet<HostPattern> {
+    if !is_passthrough(ingress) {
+        return BTreeSet::new();
+    }
+    let hosts = rules(ingress.ingress).filter_map(|(_, rule)| host_of(rule));
+    hosts.filter(|host| *host != HostPattern::Any).collect()
+}
+
+/// Reports what of an Ingress cannot be handed on because there is no host to know it by.
+pub(crate) fn report_without_host(ingress: &Served<'_>, reports: &mut Reports) {
+    if !is_passthrough(ingress) {
+        return;
+    }
+    if rules(ingress.ingress).next().is_none() {
+        let message = "spec.rules: there are none, so no host's TLS can be handed on; name the hosts";
+        reports.add(&ingress.object, ReportReason::PassthroughInvalid, message);
+    }
+    let without = rules(ingress.ingress).filter(|(_, rule)| host_of(rule) == Some(HostPattern::Any));
+    let fields: Vec<String> = without.map(|(index, _)| format!("spec.rules[{index}]")).collect();
+    if !fields.is_empty() {
+        let message = format!(
+            "{}: has no host, and TLS is handed on by the server name, so it is terminated for these requests; name the host",
+            name_some(fields)
+        );
+        reports.add(&ingress.object, ReportReason::PassthroughInvalid, message);
+    }
+}
+
+/// The name of what an Ingress hands on of a host.
+pub(crate) fn name_of(ingress: &Key, host: &HostPattern) -> GroupName {
+    GroupName::new(format!("{ingress}/{host}"))
+}
+
+/// Decides for whom TLS of one host is handed on.
+pub(crate) struct Builder<'a, 'w> {
+    pub(crate) hosts: &'a Hosts,
+    pub(crate) backends: &'a mut Backends<'w>,
+    pub(crate) reports: &'a mut Reports,
 }
 
 impl Builder<'_, '_> {
-    fn add(&mut self, ingress: &Served<'_>) {
-        let spec = ingress.ingress.spec.as_ref();
-        let rules = spec.and_then(|spec| spec.rules.as_deref()).unwrap_or_default();
-        let mut hosts: BTreeMap<HostPattern, Vec<(usize, &IngressRule)>> = BTreeMap::new();
-        for (index, rule) in rules.iter().enumerate() {
-            // Hosts that do not parse are reported with the rules.
-            if let Ok(host) = HostPattern::parse(rule.host.as_deref().unwrap_or_default()) {
-                hosts.entry(host).or_default().push((index, rule));
+    /// For whom TLS of a host is handed on, and where; `served` are all Ingresses that name the host, in order of age. What
+    /// a wildcard is not for is not said yet.
+    pub(crate) fn host(&mut self, host: &HostPattern, served: &[Served<'_>]) -> Option<(Key, Passthrough)> {
+        let mut winner: Option<(Key, Passthrough)> = None;
+        for ingress in served.iter().filter(|ingress| is_passthrough(ingress)) {
+            let of_host = rules(ingress.ingress).filter(|(_, rule)| host_of(rule).as_ref() == Some(host));
+            let of_host: Vec<_> = of_host.collect();
+            let taken = winner.as_ref().map(|(key, _)| key);
+            if of_host.is_empty() || !self.is_free(ingress, host, taken) {
+                continue;
+            }
+            if let Some(found) = self.of_host(ingress, host, &of_host) {
+                winner = Some((ingress.key.clone(), found));
             }
         }
-        if rules.is_empty() {
-            let message = "spec.rules: there are none, so no host's TLS can be handed on; name the hosts";
-            self.reports
-                .add(&ingress.object, ReportReason::PassthroughInvalid, message);
+        if let Some((winner, _)) = &winner {
+            self.report_hidden(host, served, winner);
         }
-        for (host, rules) in hosts {
-            if host == HostPattern::Any {
-                let indices = rules.iter().map(|(index, _)| format!("spec.rules[{index}]"));
-                let message = format!(
-                    "{}: has no host, and TLS is handed on by the server name, so it is terminated for these requests; name \
-                     the host",
-                    name_some(indices)
-                );
-                self.reports
-                    .add(&ingress.object, ReportReason::PassthroughInvalid, message);
-            } else if self.is_free(ingress, &host) {
-                self.add_host(ingress, host, &rules);
-            }
-        }
+        winner
     }
 
     /// Whether the host belongs to the Ingress; if not, that is reported.
-    fn is_free(&mut self, ingress: &Served<'_>, host: &HostPattern) -> bool {
-        let message = if let Some(owner) = self.owners.other_than(&ingress.key.namespace, host) {
+    fn is_free(&mut self, ingress: &Served<'_>, host: &HostPattern, winner: Option<&Key>) -> bool {
+        let message = if let Some(owner) = self.hosts.other_than(&ingress.key.namespace, host) {
             format!(
                 "spec.rules: the host {host} belongs to the namespace {}, whose Ingress {owner} is the oldest that names it, so \
                  its TLS is not handed on for this one; ask its owners, or use another host",
                 owner.namespace
             )
-        } else if let Some((winner, _)) = self.by_host.get(host) {
+        } else if let Some(winner) = winner {
             format!(
                 "spec.rules: TLS of {host} is handed on for Ingress {winner}, which goes first by age, namespace and name; use \
                  another host"
@@ -118,27 +108,35 @@ impl Builder<'_, '_> {
         false
     }
 
-    fn add_host(&mut self, ingress: &Served<'_>, host: HostPattern, rules: &[(usize, &IngressRule)]) {
-        let Some((field, backend)) = self.backend(ingress, &host, rules) else {
-            return;
-        };
+    fn of_host(
+        &mut self,
+        ingress: &Served<'_>,
+        host: &HostPattern,
+        rules: &[(usize, &IngressRule)],
+    ) -> Option<Passthrough> {
+        let (field, backend) = self.backend(ingress, host, rules)?;
         let key = Key::new(Arc::clone(&ingress.key.namespace), backend.name.as_str());
-        let endpoints = self.endpoints(ingress, &host, &field, &key, backend);
-        let settings = self.backends.merged(Some(&ingress.settings), &key);
+        let endpoints = self.endpoints(ingress, host, &field, &key, backend);
+        let facts = self.backends.facts;
+        let settings = Merged {
+            ingress: Some(&ingress.settings),
+            service: facts.services.get(&key),
+        };
         let (connect_timeout, idle_timeout) = l4::timeouts(&settings, L4Protocol::Tcp);
-        let passthrough = Passthrough {
+        let policy = l4::policy(settings.pool_policy(facts.spec(&key)), L4Protocol::Tcp);
+        self.backends.needs.services.insert(key.clone());
+        Some(Passthrough {
             source: ingress.object.clone(),
             service: service_object(&key),
             created_unix_s: ingress.created_unix_s,
             host: host.clone(),
             not_for: Vec::new(),
             endpoints,
-            policy: l4::policy(settings.pool_policy(self.backends.spec(&key)), L4Protocol::Tcp),
-            send_proxy: self.backends.settings(&key).proxy_protocol(),
+            policy,
+            send_proxy: facts.settings(&key).proxy_protocol(),
             connect_timeout,
             idle_timeout,
-        };
-        self.by_host.insert(host, (ingress.key.clone(), passthrough));
+        })
     }
 
     /// The backend of a host: that of the path `/`, else the only one, else the default backend.
@@ -198,7 +196,7 @@ impl Builder<'_, '_> {
         match (found, wanted) {
             (Some(Ok(port)), _) => {
                 let user = User::L4(format!("TLS of {host}"));
-                self.backends.add_endpoints(key, &port, user, self.reports);
+                self.backends.add_endpoints(key, &port, user);
                 port.endpoints(key)
             }
             (Some(Err(missing)), Some(wanted)) => {
@@ -207,7 +205,7 @@ impl Builder<'_, '_> {
                     port: &format!("{field}.service.port"),
                     outcome: CLOSED,
                 };
-                let (reason, _, message) = missing.explain(&place, key, &wanted, self.world);
+                let (reason, _, message) = missing.explain(&place, key, &wanted, self.backends.facts.world);
                 self.reports.add(&ingress.object, reason, message);
                 self.backends.add_nothing(EndpointsName::new(format!("{key}:{wanted}")))
             }
@@ -215,21 +213,27 @@ impl Builder<'_, '_> {
             _ => self.backends.add_nothing(EndpointsName::new(format!("{key}:"))),
         }
     }
-}
 
-/// Reports the Ingresses whose hosts are handed on for another one: over TLS nothing of what they say is served.
-fn report_hidden(served: &[Served<'_>], by_host: &BTreeMap<HostPattern, (Key, Passthrough)>, reports: &mut Reports) {
-    if by_host.is_empty() {
-        return;
-    }
-    for ingress in served.iter().filter(|ingress| !is_passthrough(ingress)) {
-        let hosts: BTreeSet<HostPattern> = named(ingress.ingress).collect();
-        for (host, (winner, _)) in hosts.iter().filter_map(|host| Some((host, by_host.get(host)?))) {
+    /// Reports the Ingresses whose host is handed on for another one: over TLS nothing of what they say is served.
+    fn report_hidden(&mut self, host: &HostPattern, served: &[Served<'_>], winner: &Key) {
+        for ingress in served.iter().filter(|ingress| !is_passthrough(ingress)) {
             let message = format!(
                 "spec.rules: TLS of {host} is handed on unopened for Ingress {winner}, so what this object says of the host is \
                  served over plain HTTP only; use another host, or remove {PREFIX}{TLS_PASSTHROUGH} there"
             );
-            reports.add(&ingress.object, ReportReason::PassthroughConflict, message);
+            self.reports
+                .add(&ingress.object, ReportReason::PassthroughConflict, message);
         }
     }
+}
+
+fn rules(ingress: &Ingress) -> impl Iterator<Item = (usize, &IngressRule)> {
+    let spec = ingress.spec.as_ref();
+    let rules = spec.into_iter().flat_map(|spec| spec.rules.iter().flatten());
+    rules.enumerate()
+}
+
+/// The host of a rule; none where it does not parse, which is reported with the rules.
+fn host_of(rule: &IngressRule) -> Option<HostPattern> {
+    HostPattern::parse(rule.host.as_deref().unwrap_or_default()).ok()
 }

@@ -11,6 +11,10 @@ impl Reports {
         self.0.push(Report::new(object.clone(), reason, message));
     }
 
+    pub(crate) fn push(&mut self, report: Report) {
+        self.0.push(report);
+    }
+
     /// The reports by object, reason and message, each once.
     pub(crate) fn into_sorted(mut self) -> Vec<Report> {
         self.0.sort_by(|left, right| {

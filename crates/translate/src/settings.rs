@@ -12,32 +12,20 @@ use crate::{
     },
     memory::Memory,
     reports::Reports,
-    world::{Key, PortRef, World},
+    world::PortRef,
 };
 
 mod merged;
 
 pub(crate) use merged::Merged;
 
-/// The settings of every Service.
-pub(crate) type ServiceSettings<'a> = BTreeMap<&'a Key, Settings>;
-
-/// Reads the annotations of every Service.
-pub(crate) fn of_services<'a>(world: &'a World, memory: &mut Memory, reports: &mut Reports) -> ServiceSettings<'a> {
-    let services = world.services.iter().map(|(key, service)| {
-        let object = ObjectRef::new(Kind::Service, key.namespace.clone(), key.name.clone());
-        (key, Settings::read(&object, &service.metadata, memory, reports))
-    });
-    services.collect()
-}
-
 /// The annotations without which a connection would go unverified or unencrypted: a value that never was good is not as
 /// if there were none.
 const CLOSED: &[&str] = &[BACKEND_CA_SECRET, TLS_PORTS, TLS_SECRET];
 
 /// The annotation values that are in force on an object.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Settings(BTreeMap<&'static str, Value>);
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Settings(Arc<BTreeMap<&'static str, Value>>);
 
 impl Settings {
     /// Reads the annotations of an object, reports what is wrong with them and remembers the good ones.
@@ -65,7 +53,7 @@ impl Settings {
         memory.put_values(object, good.map(|(name, value)| (*name, value.clone())).collect());
         // Where nothing was ever good, the default holds; but not for what keeps a connection from going unverified.
         values.retain(|name, value| *value != Value::Unusable || CLOSED.contains(name));
-        Self(values)
+        Self(Arc::new(values))
     }
 
     /// Whether the annotation stands there, be it of use or not.

@@ -15,10 +15,11 @@ use k8s_openapi::{
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
-use propylon_model::Kind;
+use propylon_model::{Kind, ObjectRef};
 
 use crate::{
     cluster::{Node, Pod, ReferenceGrant},
+    engine::Changes,
     manifest::Object,
 };
 
@@ -94,44 +95,51 @@ pub struct World {
 impl World {
     /// Adds an object, or replaces the one of its kind, namespace and name; [`Object::Other`] is ignored.
     pub fn insert(&mut self, object: Object) {
-        match object {
-            Object::ConfigMap(config_map) => {
-                self.config_maps
-                    .insert(Key::of_namespaced(&config_map.metadata), Arc::from(config_map));
-            }
-            Object::EndpointSlice(slice) => {
-                self.endpoint_slices
-                    .insert(Key::of_namespaced(&slice.metadata), Arc::from(slice));
-            }
-            Object::Ingress(ingress) => {
-                self.ingresses
-                    .insert(Key::of_namespaced(&ingress.metadata), Arc::from(ingress));
-            }
-            Object::IngressClass(class) => {
-                self.ingress_classes
-                    .insert(Key::of_cluster(&class.metadata), Arc::from(class));
-            }
-            Object::Node(node) => {
-                self.nodes.insert(Key::new("", node.name.as_str()), Arc::from(node));
-            }
-            Object::Other { .. } => {}
-            Object::Pod(pod) => {
-                let key = Key::new(pod.namespace.as_str(), pod.name.as_str());
-                self.pods.insert(key, Arc::from(pod));
-            }
-            Object::ReferenceGrant(grant) => {
-                self.reference_grants
-                    .insert(Key::of_namespaced(&grant.metadata), Arc::from(grant));
-            }
-            Object::Secret(secret) => {
-                self.secrets
-                    .insert(Key::of_namespaced(&secret.metadata), Arc::from(secret));
-            }
-            Object::Service(service) => {
-                self.services
-                    .insert(Key::of_namespaced(&service.metadata), Arc::from(service));
-            }
-        }
+        self.put(object);
+    }
+
+    /// As [`Self::insert`]; the object's kind and key where something is there now that was not there before.
+    pub(crate) fn put(&mut self, object: Object) -> Option<(Kind, Key)> {
+        let ObjectRef { kind, namespace, name } = object.key()?;
+        let key = Key { namespace, name };
+        let changed = match object {
+            Object::ConfigMap(config_map) => put(&mut self.config_maps, &key, config_map),
+            Object::EndpointSlice(slice) => put(&mut self.endpoint_slices, &key, slice),
+            Object::Ingress(ingress) => put(&mut self.ingresses, &key, ingress),
+            Object::IngressClass(class) => put(&mut self.ingress_classes, &key, class),
+            Object::Node(node) => put(&mut self.nodes, &key, node),
+            Object::Other { .. } => false,
+            Object::Pod(pod) => put(&mut self.pods, &key, pod),
+            Object::ReferenceGrant(grant) => put(&mut self.reference_grants, &key, grant),
+            Object::Secret(secret) => put(&mut self.secrets, &key, secret),
+            Object::Service(service) => put(&mut self.services, &key, service),
+        };
+        changed.then_some((kind, key))
+    }
+
+    /// Takes over a whole world, and notes every object that is another one then.
+    pub(crate) fn follow(&mut self, world: &Self, changes: &mut Changes) {
+        follow(&mut self.config_maps, &world.config_maps, &mut changes.config_maps);
+        follow(&mut self.ingresses, &world.ingresses, &mut changes.ingresses);
+        follow(
+            &mut self.ingress_classes,
+            &world.ingress_classes,
+            &mut changes.ingress_classes,
+        );
+        follow(&mut self.nodes, &world.nodes, &mut changes.nodes);
+        follow(&mut self.pods, &world.pods, &mut changes.pods);
+        follow(
+            &mut self.reference_grants,
+            &world.reference_grants,
+            &mut changes.reference_grants,
+        );
+        follow(&mut self.services, &world.services, &mut changes.services);
+        follow(
+            &mut self.endpoint_slices,
+            &world.endpoint_slices,
+            &mut changes.endpoint_slices,
+        );
+        follow(&mut self.secrets, &world.secrets, &mut changes.secrets);
     }
 
     /// Removes an object; whether it was there.
@@ -181,6 +189,33 @@ impl fmt::Debug for World {
             .field("endpoint_slices", &self.endpoint_slices.keys())
             .field("secrets", &self.secrets.keys())
             .finish()
+    }
+}
+
+/// Puts an object in its place; an equal one that is there stays, with what was made of it.
+fn put<T: PartialEq>(objects: &mut BTreeMap<Key, Arc<T>>, key: &Key, object: Box<T>) -> bool {
+    let changed = objects.get(key).is_none_or(|before| **before != *object);
+    if changed {
+        objects.insert(key.clone(), Arc::from(object));
+    }
+    changed
+}
+
+fn follow<T: PartialEq>(to: &mut BTreeMap<Key, Arc<T>>, from: &BTreeMap<Key, Arc<T>>, changed: &mut BTreeSet<Key>) {
+    to.retain(|key, _| {
+        let stays = from.contains_key(key);
+        if !stays {
+            changed.insert(key.clone());
+        }
+        stays
+    });
+    for (key, object) in from {
+        let before = to.get(key);
+        if before.is_some_and(|before| Arc::ptr_eq(before, object) || before == object) {
+            continue;
+        }
+        to.insert(key.clone(), Arc::clone(object));
+        changed.insert(key.clone());
     }
 }
 

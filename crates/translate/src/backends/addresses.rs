@@ -1,17 +1,22 @@
 //! The endpoints that pools and L4 ports need, and what there is to say about them.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
-use propylon_model::{Endpoint, Endpoints, EndpointsName, ExternalName, ObjectRef, ReportReason};
+use propylon_model::{Endpoint, Endpoints, EndpointsName, ExternalName, L4Protocol, ReportReason};
 
 use super::{Backends, Port, port::Target, service_object};
 use crate::{
     endpoints::{self, Choice, Policy},
+    facts::Facts,
     reports::{Reports, name_some},
-    world::Key,
+    world::{Key, PortRef},
 };
 
 /// Who sends something to a port.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum User {
     /// An Ingress, requests.
     Ingress(Key),
@@ -19,74 +24,83 @@ pub(crate) enum User {
     L4(String),
 }
 
-/// A port without endpoints: what there is to say, and who uses it.
-pub(super) struct Empty {
-    object: ObjectRef,
-    why: String,
-    ingresses: BTreeSet<String>,
-    l4: BTreeSet<String>,
+/// A port of a Service, as it is found again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PortKey {
+    pub(crate) service: Key,
+    port: PortRef,
+    protocol: L4Protocol,
+}
+
+/// What a part needs of some endpoints.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Use {
+    /// Whose they are; none: nobody's, there are to be none.
+    pub(crate) port: Option<PortKey>,
+    pub(crate) users: BTreeSet<User>,
+}
+
+/// The endpoints that a part needs.
+pub(crate) type Uses = BTreeMap<EndpointsName, Use>;
+
+/// The endpoints of a port.
+#[derive(Debug, Default)]
+pub(crate) struct Addresses {
+    endpoints: Endpoints,
+    /// Why there are none.
+    empty: Option<String>,
 }
 
 impl Backends<'_> {
-    /// Says which ports have no endpoints, once for each.
-    pub(crate) fn report_empty(&self, reports: &mut Reports) {
-        for empty in self.empty.values() {
-            let requests = format!(
-                "requests of Ingress {} to it are answered with 503",
-                name_some(&empty.ingresses)
-            );
-            let connections = format!("what comes in on {} is turned away", name_some(&empty.l4));
-            let parts = [(requests, &empty.ingresses), (connections, &empty.l4)];
-            let parts = parts.into_iter().filter(|(_, users)| !users.is_empty());
-            let consequences: Vec<String> = parts.map(|(part, _)| part).collect();
-            let message = format!("{}; {}", empty.why, consequences.join("; "));
-            reports.add(&empty.object, ReportReason::NoReadyEndpoints, message);
-        }
-    }
-
-    /// Collects the endpoints of a port.
-    pub(crate) fn add_endpoints(&mut self, key: &Key, port: &Port, user: User, reports: &mut Reports) {
-        let name = port.endpoints(key);
-        if !self.endpoints.contains_key(&name) {
-            let found = match &port.target {
-                Target::Address(address) => Endpoints::new(vec![Endpoint::new(*address)]),
-                Target::External { host, port } => Endpoints {
-                    external: Some(ExternalName {
-                        host: Arc::clone(host),
-                        port: *port,
-                        allow_local: self.options.allow_local_endpoints,
-                    }),
-                    ..Endpoints::default()
-                },
-                Target::Slices => self.choose(key, port, &name, reports),
-            };
-            self.endpoints.insert(name.clone(), Arc::new(found));
-        }
-        if let Some(empty) = self.empty.get_mut(&name) {
-            match user {
-                User::Ingress(key) => empty.ingresses.insert(key.to_string()),
-                User::L4(port) => empty.l4.insert(port),
-            };
-        }
+    /// Notes that somebody needs the endpoints of a port.
+    pub(crate) fn add_endpoints(&mut self, key: &Key, port: &Port, user: User) {
+        let entry = self.uses.entry(port.endpoints(key)).or_default();
+        entry.port = Some(PortKey {
+            service: key.clone(),
+            port: port.found_by.clone(),
+            protocol: port.protocol,
+        });
+        entry.users.insert(user);
     }
 
     /// Endpoints of which there are none, for what is known to be of no use.
     pub(crate) fn add_nothing(&mut self, name: EndpointsName) -> EndpointsName {
-        self.endpoints.entry(name.clone()).or_default();
+        self.uses.entry(name.clone()).or_default();
         name
     }
+}
 
-    fn choose(&mut self, key: &Key, port: &Port, name: &EndpointsName, reports: &mut Reports) -> Endpoints {
-        let slices = self.slices.get(key);
+impl Facts<'_> {
+    /// The endpoints of a port; none where it is gone.
+    pub(crate) fn addresses(&self, key: &PortKey, reports: &mut Reports) -> Addresses {
+        let Ok(port) = self.port(&key.service, &key.port, key.protocol) else {
+            return Addresses::default();
+        };
+        let endpoints = match &port.target {
+            Target::Address(address) => Endpoints::new(vec![Endpoint::new(*address)]),
+            Target::External { host, port } => Endpoints {
+                external: Some(ExternalName {
+                    host: Arc::clone(host),
+                    port: *port,
+                    allow_local: self.options.allow_local_endpoints,
+                }),
+                ..Endpoints::default()
+            },
+            Target::Slices => return self.choose(&key.service, &port, reports),
+        };
+        Addresses { endpoints, empty: None }
+    }
+
+    fn choose(&self, key: &Key, port: &Port, reports: &mut Reports) -> Addresses {
+        let slices = self.slices.get(key, self.world);
         let spec = self.spec(key);
         let policy = Policy {
             protocol: port.protocol,
             publish_not_ready: spec.and_then(|spec| spec.publish_not_ready_addresses).unwrap_or(false),
             allow_local: self.options.allow_local_endpoints,
         };
-        let mut choice = endpoints::choose(slices, &port.name, policy);
+        let mut choice = endpoints::choose(&slices, &port.name, policy);
         choice.endpoints.distribution = endpoints::distribution(spec);
-        let object = service_object(key);
         if !choice.denied.is_empty() {
             let message = format!(
                 "port {}: the endpoints {} are left out, because loopback and link-local addresses are those of the proxy's \
@@ -94,18 +108,46 @@ impl Backends<'_> {
                 port.label,
                 name_some(&choice.denied)
             );
-            reports.add(&object, ReportReason::EndpointDenied, message);
+            reports.add(&service_object(key), ReportReason::EndpointDenied, message);
         }
-        if choice.endpoints.endpoints.is_empty() {
-            let empty = Empty {
-                object,
-                why: why_empty(&choice, slices.len(), port),
-                ingresses: BTreeSet::new(),
-                l4: BTreeSet::new(),
+        let is_empty = choice.endpoints.endpoints.is_empty();
+        Addresses {
+            empty: is_empty.then(|| why_empty(&choice, slices.len(), port)),
+            endpoints: choice.endpoints,
+        }
+    }
+}
+
+impl Addresses {
+    pub(crate) fn into_endpoints(self) -> Endpoints {
+        self.endpoints
+    }
+
+    /// Says that there are no endpoints, where that is so, and what comes of it for the users.
+    pub(crate) fn report_empty<'u>(
+        &self,
+        service: &Key,
+        users: impl IntoIterator<Item = &'u User>,
+        reports: &mut Reports,
+    ) {
+        let Some(why) = &self.empty else { return };
+        let (mut ingresses, mut l4) = (BTreeSet::new(), BTreeSet::new());
+        for user in users {
+            match user {
+                User::Ingress(key) => ingresses.insert(key.to_string()),
+                User::L4(port) => l4.insert(port.clone()),
             };
-            self.empty.insert(name.clone(), empty);
         }
-        choice.endpoints
+        let requests = format!(
+            "requests of Ingress {} to it are answered with 503",
+            name_some(&ingresses)
+        );
+        let connections = format!("what comes in on {} is turned away", name_some(&l4));
+        let parts = [(requests, &ingresses), (connections, &l4)];
+        let parts = parts.into_iter().filter(|(_, users)| !users.is_empty());
+        let consequences: Vec<String> = parts.map(|(part, _)| part).collect();
+        let message = format!("{why}; {}", consequences.join("; "));
+        reports.add(&service_object(service), ReportReason::NoReadyEndpoints, message);
     }
 }
 

@@ -8,9 +8,10 @@ use k8s_openapi::{
 };
 use propylon_model::ReportReason;
 
-use super::{Backends, port::Target};
+use super::port::Target;
 use crate::{
     endpoints::{is_local, is_never_allowed},
+    facts::Facts,
     world::{Key, Options},
 };
 
@@ -65,7 +66,7 @@ impl Denied {
     }
 }
 
-impl Backends<'_> {
+impl Facts<'_> {
     /// Where an `ExternalName` Service leads; the port is its `targetPort` where it lists the port, as for ingress-nginx.
     pub(super) fn external(
         &self,

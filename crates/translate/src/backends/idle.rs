@@ -1,10 +1,8 @@
 //! Settings of pools that have no effect, because what they add to is not switched on.
 
-use std::collections::BTreeMap;
-
 use propylon_model::{Affinity, Algorithm, ObjectRef, Pool, ReportReason};
 
-use super::{Backends, service_object};
+use super::Backends;
 use crate::{
     annotations::{
         AFFINITY_COOKIE_DOMAIN, AFFINITY_COOKIE_MAX_AGE, AFFINITY_COOKIE_NAME, AFFINITY_COOKIE_PATH,
@@ -49,29 +47,20 @@ const NEEDS: &[Need] = &[
 ];
 
 impl Backends<'_> {
-    /// Reports the annotations of Ingresses and Services that have no effect on any of their pools.
-    pub(crate) fn report_idle(&self, served: &[Served<'_>], reports: &mut Reports) {
-        for ingress in served {
-            let names = self.owned.get(ingress.key).into_iter().flatten();
-            let pools: Vec<&Pool> = names
-                .filter_map(|name| self.pools.get(name))
-                .map(AsRef::as_ref)
-                .collect();
-            report(&ingress.object, &ingress.settings, &pools, reports);
-        }
-        let mut by_service: BTreeMap<&ObjectRef, Vec<&Pool>> = BTreeMap::new();
-        for pool in self.pools.values() {
-            by_service.entry(&pool.service).or_default().push(pool);
-        }
-        for (key, settings) in &self.services {
-            let object = service_object(key);
-            let pools = by_service.get(&object).map(Vec::as_slice).unwrap_or_default();
-            report(&object, settings, pools, reports);
-        }
+    /// Reports the annotations of an Ingress that have no effect on any of its own pools.
+    pub(crate) fn report_idle(&self, ingress: &Served<'_>, reports: &mut Reports) {
+        let pools: Vec<&Pool> = self
+            .owned
+            .iter()
+            .filter_map(|name| self.pools.get(name))
+            .map(AsRef::as_ref)
+            .collect();
+        report_idle(&ingress.object, &ingress.settings, &pools, reports);
     }
 }
 
-fn report(object: &ObjectRef, settings: &Settings, pools: &[&Pool], reports: &mut Reports) {
+/// Reports the annotations of an object that have no effect on any of the pools.
+pub(crate) fn report_idle(object: &ObjectRef, settings: &Settings, pools: &[&Pool], reports: &mut Reports) {
     for (names, has_effect, why) in NEEDS {
         if pools.is_empty() || pools.iter().any(|pool| has_effect(pool)) {
             continue;

@@ -8,15 +8,17 @@ use k8s_openapi::api::{
 };
 use propylon_model::{EndpointsName, L4Protocol, Refusal, ReportReason};
 
-use super::{Backends, external::Denied};
+use super::external::Denied;
 use crate::{
     endpoints::is_of,
+    facts::Facts,
     reports::name_some,
     spelling::nearest,
     world::{Key, PortRef, World},
 };
 
 /// The port that a backend means.
+#[derive(Clone, Debug)]
 pub(crate) struct Port {
     /// Its part in the names of pools and endpoints: the number; the name where there is no Service to number it.
     pub(crate) label: String,
@@ -25,11 +27,14 @@ pub(crate) struct Port {
     /// The name, which is what slices know it by; empty for the only port of a Service.
     pub(crate) name: String,
     pub(crate) protocol: L4Protocol,
+    /// By what it is found again: one way for each label, whatever it was asked for.
+    pub(super) found_by: PortRef,
     pub(super) app_protocol: Option<String>,
     pub(super) target: Target,
 }
 
 /// Where the endpoints of a port come from.
+#[derive(Clone, Debug)]
 pub(super) enum Target {
     /// The address of a `--map`, or an external name that is an address.
     Address(SocketAddr),
@@ -83,13 +88,15 @@ pub(crate) fn wanted(backend: &IngressServiceBackend) -> Option<PortRef> {
         .or_else(|| number.map(PortRef::Number))
 }
 
-impl Backends<'_> {
+impl Facts<'_> {
     /// The port of a Service, by name or number.
     pub(crate) fn port(&self, key: &Key, wanted: &PortRef, protocol: L4Protocol) -> Result<Port, Missing> {
         let Some(service) = self.world.services.get(key) else {
             return self.mapped_port(key, wanted, protocol).ok_or(Missing::Service);
         };
+        // By the number in the end, so that one number is one port in whatever way it is named.
         let found = find(service, wanted, protocol);
+        let found = found.and_then(|(number, _)| find(service, &PortRef::Number(number), protocol));
         let (number, given) = match (found, wanted) {
             (Some((number, port)), _) => (number, Some(port)),
             // An external name says nothing of ports, unless it lists them.
@@ -113,6 +120,7 @@ impl Backends<'_> {
             number,
             name,
             protocol,
+            found_by: PortRef::Number(number),
             app_protocol: given.and_then(|port| port.app_protocol.clone()),
             target,
         })
@@ -130,6 +138,7 @@ impl Backends<'_> {
             number,
             name,
             protocol,
+            found_by: wanted.clone(),
             app_protocol: None,
             target: Target::Address(mapped),
         })

@@ -11,17 +11,18 @@ use crate::{
 };
 
 impl Backends<'_> {
-    /// Reports settings for TLS backends on Ingresses that have none: their author expects encryption that is not there.
-    pub(crate) fn report_without_tls(&self, served: &[Served<'_>], reports: &mut Reports) {
-        for ingress in served.iter().filter(|ingress| !self.tls_users.contains(ingress.key)) {
-            for name in [BACKEND_CA_SECRET, BACKEND_SERVER_NAME] {
-                if ingress.settings.has(name) {
-                    let message = format!(
-                        "metadata.annotations[{PREFIX}{name}]: has no effect, because no backend of this Ingress speaks TLS; set \
-                         appProtocol: https on the Service port"
-                    );
-                    reports.add(&ingress.object, ReportReason::AnnotationUnsupported, message);
-                }
+    /// Reports settings for TLS backends on an Ingress that has none: its author expects encryption that is not there.
+    pub(crate) fn report_without_tls(&self, ingress: &Served<'_>, reports: &mut Reports) {
+        if self.has_tls {
+            return;
+        }
+        for name in [BACKEND_CA_SECRET, BACKEND_SERVER_NAME] {
+            if ingress.settings.has(name) {
+                let message = format!(
+                    "metadata.annotations[{PREFIX}{name}]: has no effect, because no backend of this Ingress speaks TLS; set \
+                     appProtocol: https on the Service port"
+                );
+                reports.add(&ingress.object, ReportReason::AnnotationUnsupported, message);
             }
         }
     }
@@ -35,7 +36,7 @@ impl Backends<'_> {
         reports: &mut Reports,
     ) -> Result<BackendTls, Refusal> {
         let owner = ingress.map_or_else(|| service_object(key), |ingress| ingress.object.clone());
-        let settings = [ingress.map(|ingress| &ingress.settings), self.services.get(key)];
+        let settings = [ingress.map(|ingress| &ingress.settings), self.facts.services.get(key)];
         let first = |annotation: &str| settings.iter().flatten().find(|settings| settings.has(annotation));
         let server_name = first(BACKEND_SERVER_NAME)
             .and_then(|settings| settings.name(BACKEND_SERVER_NAME))
@@ -60,7 +61,8 @@ impl Backends<'_> {
         let secret = settings
             .name(BACKEND_CA_SECRET)
             .map(|name| Key::new(owner.namespace.clone(), name.clone()));
-        match secret.and_then(|key| authorities::of(self.world, self.memory, &owner, &key, reports)) {
+        self.needs.secrets.extend(secret.clone());
+        match secret.and_then(|key| authorities::of(self.facts.world, self.memory, &owner, &key, reports)) {
             Some(ca_der) => Ok(BackendTls {
                 ca_der: Some(ca_der),
                 server_name,

@@ -1,16 +1,15 @@
 //! Who has which address and port.
 
-use std::{
-    collections::BTreeMap,
-    net::{IpAddr, SocketAddr},
-};
+use std::net::{IpAddr, SocketAddr};
 
-use propylon_model::{L4Protocol, ObjectRef};
+use propylon_model::{L4Protocol, L4Service, ObjectRef};
 
-use super::Candidate;
-
-/// Addresses that are taken, by protocol and port, with who has them.
-pub(super) struct Claims(BTreeMap<(L4Protocol, u16), Vec<(IpAddr, Owner)>>);
+/// The addresses of one protocol and port that are taken, with who has them.
+pub(super) struct Claims<'a> {
+    /// The proxy's own listeners (TCP), on whatever port; they go before everything.
+    own: &'a [SocketAddr],
+    taken: Vec<(IpAddr, Owner)>,
+}
 
 /// Who has an address and port.
 enum Owner {
@@ -20,29 +19,33 @@ enum Owner {
     Object(ObjectRef, Option<i64>),
 }
 
-impl Claims {
-    /// The proxy's own listeners (TCP) go before everything.
-    pub(super) fn new(taken: &[SocketAddr]) -> Self {
-        let mut claims = Self(BTreeMap::new());
-        for address in taken {
-            let of_port = claims.0.entry((L4Protocol::Tcp, address.port())).or_default();
-            of_port.push((address.ip(), Owner::Proxy));
-        }
-        claims
+impl<'a> Claims<'a> {
+    pub(super) const fn new(own: &'a [SocketAddr]) -> Self {
+        Self { own, taken: Vec::new() }
     }
 
-    /// Takes what is free of a candidate's addresses; gives the others, with who has them.
-    pub(super) fn claim(&mut self, candidate: &Candidate) -> Vec<(IpAddr, String)> {
-        let l4 = &candidate.l4;
-        let of_port = self.0.entry((l4.protocol, l4.port)).or_default();
+    /// Takes what is free of a port's addresses; gives the others, with who has them.
+    pub(super) fn claim(&mut self, l4: &L4Service) -> Vec<(IpAddr, String)> {
         let mut lost = Vec::new();
         for address in &l4.addresses {
-            match of_port.iter().find(|(taken, _)| overlap(*taken, *address)) {
-                Some((_, owner)) => lost.push((*address, owner.describe(l4.created_unix_s))),
-                None => of_port.push((*address, Owner::Object(l4.source.clone(), l4.created_unix_s))),
+            match self.owner(*address, l4) {
+                Some(owner) => lost.push((*address, owner.describe(l4.created_unix_s))),
+                None => self
+                    .taken
+                    .push((*address, Owner::Object(l4.source.clone(), l4.created_unix_s))),
             }
         }
         lost
+    }
+
+    fn owner(&self, address: IpAddr, l4: &L4Service) -> Option<&Owner> {
+        let mut own = self.own.iter().filter(|own| own.port() == l4.port);
+        if l4.protocol == L4Protocol::Tcp && own.any(|own| overlap(own.ip(), address)) {
+            return Some(&Owner::Proxy);
+        }
+        let mut taken = self.taken.iter();
+        let found = taken.find(|(taken, _)| overlap(*taken, address));
+        found.map(|(_, owner)| owner)
     }
 }
 

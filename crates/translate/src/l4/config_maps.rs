@@ -28,31 +28,28 @@ struct Entry {
 }
 
 impl Compile<'_, '_> {
-    /// The ports of both `ConfigMap`s.
-    pub(super) fn of_config_maps(&mut self) -> Vec<Candidate> {
-        let options = self.options;
-        let flags = [
-            ("--tcp-services-configmap", L4Protocol::Tcp, &options.tcp_services),
-            ("--udp-services-configmap", L4Protocol::Udp, &options.udp_services),
-        ];
+    /// The ports of the `ConfigMap` of a protocol.
+    pub(super) fn of_config_map(&mut self, protocol: L4Protocol) -> Vec<Candidate> {
+        let facts = self.backends.facts;
+        let (flag, key) = match protocol {
+            L4Protocol::Tcp => ("--tcp-services-configmap", &facts.options.tcp_services),
+            L4Protocol::Udp => ("--udp-services-configmap", &facts.options.udp_services),
+        };
         let mut candidates = Vec::new();
-        for (flag, protocol, key) in flags {
-            let Some(key) = key else { continue };
-            let object = ObjectRef::new(Kind::ConfigMap, Arc::clone(&key.namespace), Arc::clone(&key.name));
-            let Some(config_map) = self.world.config_maps.get(key) else {
-                let message =
-                    format!("{flag}: does not exist, so no port of it is served; create it, or correct the flag");
-                self.reports.add(&object, ReportReason::ConfigMapNotFound, message);
-                continue;
-            };
-            let created_unix_s = created_unix_s(&config_map.metadata);
-            for (port, text) in config_map.data.iter().flatten() {
-                match entry(port, text, protocol) {
-                    Ok(entry) => candidates.extend(self.of_entry(&object, created_unix_s, entry, protocol)),
-                    Err(why) => {
-                        let message = format!("data[{port}]: {why}, so the port is not served; write {FORM}");
-                        self.reports.add(&object, ReportReason::ConfigMapEntryInvalid, message);
-                    }
+        let Some(key) = key else { return candidates };
+        let object = ObjectRef::new(Kind::ConfigMap, Arc::clone(&key.namespace), Arc::clone(&key.name));
+        let Some(config_map) = facts.world.config_maps.get(key) else {
+            let message = format!("{flag}: does not exist, so no port of it is served; create it, or correct the flag");
+            self.reports.add(&object, ReportReason::ConfigMapNotFound, message);
+            return candidates;
+        };
+        let created_unix_s = created_unix_s(&config_map.metadata);
+        for (port, text) in config_map.data.iter().flatten() {
+            match entry(port, text, protocol) {
+                Ok(entry) => candidates.extend(self.of_entry(&object, created_unix_s, entry, protocol)),
+                Err(why) => {
+                    let message = format!("data[{port}]: {why}, so the port is not served; write {FORM}");
+                    self.reports.add(&object, ReportReason::ConfigMapEntryInvalid, message);
                 }
             }
         }
@@ -75,23 +72,24 @@ impl Compile<'_, '_> {
                     port: &field,
                     outcome: NOT_SERVED,
                 };
-                let (reason, _, message) = missing.explain(&place, &entry.service, &entry.service_port, self.world);
+                let (reason, _, message) =
+                    missing.explain(&place, &entry.service, &entry.service_port, self.backends.facts.world);
                 self.reports.add(object, reason, message);
                 return None;
             }
         };
-        let settings = self.backends.merged(None, &entry.service);
+        let settings = self.backends.facts.merged(None, &entry.service);
         let (connect_timeout, idle_timeout) = timeouts(&settings, protocol);
         let source = Key::new(Arc::clone(&object.namespace), Arc::clone(&object.name));
         let l4 = L4Service {
             source: object.clone(),
             service: service_object(&entry.service),
             created_unix_s,
-            addresses: addresses::of_config_map(self.options),
+            addresses: addresses::of_config_map(self.backends.facts.options),
             port: entry.port,
             protocol,
             endpoints: port.endpoints(&entry.service),
-            policy: policy(settings.pool_policy(self.backends.spec(&entry.service)), protocol),
+            policy: policy(settings.pool_policy(self.backends.facts.spec(&entry.service)), protocol),
             source_ranges: None,
             traffic_policy: TrafficPolicy::Cluster,
             // What nginx sends.

@@ -39,26 +39,28 @@ struct Common<'s> {
 }
 
 impl Compile<'_, '_> {
-    /// The ports of all Services of ours.
-    pub(super) fn of_services(&mut self) -> Vec<Candidate> {
+    /// The ports of a Service, where it is one of ours.
+    pub(super) fn of_service(&mut self, key: &Key) -> Vec<Candidate> {
         let mut candidates = Vec::new();
-        for (key, service) in &self.world.services {
-            if is_ours(service) {
-                self.of_service(key, service, &mut candidates);
-            } else if !addresses::is_load_balancer(service) {
-                self.report_without_load_balancer(key);
-            }
+        let facts = self.backends.facts;
+        let Some(service) = facts.world.services.get(key) else {
+            return candidates;
+        };
+        if is_ours(service) {
+            self.of_load_balancer(key, service, &mut candidates);
+        } else if !addresses::is_load_balancer(service) {
+            self.report_without_load_balancer(key);
         }
         candidates
     }
 
-    fn of_service(&mut self, key: &Key, service: &Service, candidates: &mut Vec<Candidate>) {
-        let addresses = addresses::of(service, self.options);
+    fn of_load_balancer(&mut self, key: &Key, service: &Service, candidates: &mut Vec<Candidate>) {
+        let addresses = addresses::of(service, self.backends.facts.options);
         if addresses.is_empty() {
             return;
         }
         let object = service_object(key);
-        let settings = self.backends.settings(key);
+        let settings = self.backends.facts.settings(key);
         let ports = service.spec.as_ref().and_then(|spec| spec.ports.as_deref());
         let ports = ports.unwrap_or_default();
         let termination = self.termination(key, &settings, ports, &object);
@@ -160,7 +162,7 @@ impl Compile<'_, '_> {
 
     /// Reports settings that only a `LoadBalancer` Service has.
     fn report_without_load_balancer(&mut self, key: &Key) {
-        let settings = self.backends.settings(key);
+        let settings = self.backends.facts.settings(key);
         for name in [LB_PATH, TLS_PORTS, TLS_SECRET]
             .into_iter()
             .filter(|name| settings.has(name))

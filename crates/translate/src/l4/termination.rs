@@ -1,8 +1,8 @@
 //! Which ports of a Service terminate TLS, and with what.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::ServicePort;
+use k8s_openapi::api::core::v1::{Service, ServicePort};
 use propylon_model::{CertificateName, L4Protocol, ObjectRef, ReportReason};
 
 use super::{Compile, services};
@@ -10,18 +10,14 @@ use crate::{
     annotations::{PREFIX, TLS_PORTS, TLS_SECRET},
     endpoints::is_of,
     reports::Reports,
-    settings::{ServiceSettings, Settings},
-    world::{Key, PortRef, World},
+    settings::Settings,
+    world::{Key, PortRef},
 };
 
-/// The Secrets that L4 ports terminate TLS with.
-pub(crate) fn secrets(world: &World, settings: &ServiceSettings<'_>) -> BTreeSet<Key> {
-    let ours = world.services.iter().filter(|(_, service)| services::is_ours(service));
-    let secrets = ours.filter_map(|(key, _)| {
-        let name = settings.get(key)?.name(TLS_SECRET)?;
-        Some(Key::new(Arc::clone(&key.namespace), Arc::clone(name)))
-    });
-    secrets.collect()
+/// The Secret that the ports of a Service terminate TLS with.
+pub(crate) fn secret(key: &Key, service: &Service, settings: &Settings) -> Option<Key> {
+    let name = settings.name(TLS_SECRET).filter(|_| services::is_ours(service))?;
+    Some(Key::new(Arc::clone(&key.namespace), Arc::clone(name)))
 }
 
 /// How the TCP ports of a Service treat TLS.
@@ -50,10 +46,9 @@ impl Compile<'_, '_> {
         let certificate = match settings.name(TLS_SECRET) {
             Some(secret) => {
                 let secret = Key::new(Arc::clone(&key.namespace), Arc::clone(secret));
-                let name = CertificateName::new(secret.to_string());
-                if self.certificates.by_name.contains_key(&name) {
-                    Ok(name)
-                } else if self.world.secrets.contains_key(&secret) {
+                if self.certificates.has(&secret) {
+                    Ok(CertificateName::new(secret.to_string()))
+                } else if self.backends.facts.world.secrets.contains_key(&secret) {
                     Err(format!(
                         "Secret {secret} ({field}) holds no usable certificate and key; put them there"
                     ))

@@ -1,57 +1,85 @@
-//! Which namespace a host belongs to.
+//! Which Ingresses name a host, and which namespace it belongs to.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use k8s_openapi::api::networking::v1::Ingress;
 use propylon_model::{HostName, HostPattern};
 
-use crate::{classes::Served, world::Key};
+use crate::{classes::Age, engine::Index, world::Key};
 
-/// The oldest Ingress that names each host, in a rule or in `tls`: the host belongs to its namespace.
-pub(crate) struct Owners<'a> {
-    by_host: BTreeMap<HostPattern, &'a Key>,
-    /// By the suffix of each wildcard: the exact hosts below it that belong to another namespace than it does.
-    foreign: BTreeMap<HostName, Vec<(HostName, &'a Key)>>,
+/// The Ingresses that name each host, in a rule or in `tls`: it belongs to the namespace of the oldest.
+#[derive(Debug, Default)]
+pub(crate) struct Hosts {
+    by_host: Index<HostPattern, Age>,
+    /// By suffix: the exact hosts one label below it.
+    below: BTreeMap<Arc<str>, BTreeSet<HostName>>,
 }
 
-impl<'a> Owners<'a> {
-    /// Finds the owners. `served` is in order of age.
-    pub(crate) fn of(served: &[Served<'a>]) -> Self {
-        let mut by_host = BTreeMap::new();
-        for ingress in served {
-            for host in named(ingress.ingress) {
-                by_host.entry(host).or_insert(ingress.key);
+impl Hosts {
+    /// Adds an Ingress to the hosts that it names.
+    pub(crate) fn add(&mut self, ingress: &Age, hosts: &BTreeSet<HostPattern>) {
+        for host in hosts {
+            self.by_host.insert(host.clone(), ingress.clone());
+            if let Some((name, suffix)) = suffix(host) {
+                let below = self.below.entry(suffix.into()).or_default();
+                below.insert(name.clone());
             }
         }
-        let foreign = foreign(&by_host);
-        Self { by_host, foreign }
+    }
+
+    /// Takes an Ingress away from the hosts that it named.
+    pub(crate) fn remove(&mut self, ingress: &Age, hosts: &BTreeSet<HostPattern>) {
+        for host in hosts {
+            self.by_host.remove(host, ingress);
+            let Some((name, suffix)) = suffix(host).filter(|_| !self.by_host.has(host)) else {
+                continue;
+            };
+            if let Some(below) = self.below.get_mut(suffix) {
+                below.remove(name);
+                if below.is_empty() {
+                    self.below.remove(suffix);
+                }
+            }
+        }
+    }
+
+    /// The Ingresses that name a host, oldest first.
+    pub(crate) fn namers(&self, host: &HostPattern) -> impl Iterator<Item = &Key> {
+        self.by_host.of(host).map(|(_, _, key)| key)
+    }
+
+    /// The oldest Ingress that names a host.
+    pub(crate) fn owner(&self, host: &HostPattern) -> Option<&Key> {
+        self.namers(host).next()
     }
 
     /// The owner of a host, where that is another namespace.
-    pub(crate) fn other_than(&self, namespace: &str, host: &HostPattern) -> Option<&'a Key> {
-        let owner = self.by_host.get(host).copied();
-        owner.filter(|owner| *owner.namespace != *namespace)
+    pub(crate) fn other_than(&self, namespace: &str, host: &HostPattern) -> Option<&Key> {
+        self.owner(host).filter(|owner| *owner.namespace != *namespace)
     }
 
     /// The exact hosts below a wildcard, with their owners, that belong to another namespace than the wildcard; in order.
-    pub(super) fn foreign_below(&self, host: &HostPattern) -> &[(HostName, &'a Key)] {
-        match host {
-            HostPattern::Wildcard(suffix) => self.foreign.get(suffix).map_or(&[], Vec::as_slice),
-            HostPattern::Any | HostPattern::Exact(_) => &[],
-        }
-    }
-
-    /// The exact hosts one label below a wildcard that some Ingress names, without those of `except`; in order.
-    pub(crate) fn below(&self, host: &HostPattern, except: &BTreeSet<HostPattern>) -> Vec<HostName> {
-        let HostPattern::Wildcard(suffix) = host else {
+    pub(super) fn foreign_below(&self, host: &HostPattern) -> Vec<(HostName, &Key)> {
+        let Some(of_wildcard) = self.owner(host) else {
             return Vec::new();
         };
-        let exact = self.by_host.keys().filter(|other| !except.contains(other));
-        let below = exact.filter_map(|other| match other {
-            HostPattern::Exact(name) if name.as_str().split_once('.')?.1 == suffix.as_str() => Some(name.clone()),
-            _ => None,
+        let below = self.all_below(host).filter_map(|name| {
+            let owner = self.other_than(&of_wildcard.namespace, &HostPattern::Exact(name.clone()))?;
+            Some((name.clone(), owner))
         });
         below.collect()
+    }
+
+    /// The exact hosts one label below a wildcard that some Ingress names; in order.
+    pub(crate) fn all_below(&self, host: &HostPattern) -> impl Iterator<Item = &HostName> {
+        let names = match host {
+            HostPattern::Wildcard(suffix) => self.below.get(suffix.as_str()),
+            HostPattern::Any | HostPattern::Exact(_) => None,
+        };
+        names.into_iter().flatten()
     }
 }
 
@@ -67,25 +95,15 @@ pub(crate) fn named(ingress: &Ingress) -> impl Iterator<Item = HostPattern> {
     rules.chain(tls).filter_map(|text| HostPattern::parse(text).ok())
 }
 
-fn foreign<'a>(by_host: &BTreeMap<HostPattern, &'a Key>) -> BTreeMap<HostName, Vec<(HostName, &'a Key)>> {
-    let wildcards: BTreeMap<&str, (&HostName, &Key)> = by_host
-        .iter()
-        .filter_map(|(host, owner)| match host {
-            HostPattern::Wildcard(suffix) => Some((suffix.as_str(), (suffix, *owner))),
-            HostPattern::Any | HostPattern::Exact(_) => None,
-        })
-        .collect();
-    let mut foreign: BTreeMap<HostName, Vec<_>> = BTreeMap::new();
-    for (host, owner) in by_host {
-        let HostPattern::Exact(name) = host else { continue };
-        let above = name.as_str().split_once('.');
-        match above.and_then(|(_, suffix)| wildcards.get(suffix)) {
-            Some((suffix, of_wildcard)) if of_wildcard.namespace != owner.namespace => {
-                let hosts = foreign.entry((*suffix).clone()).or_default();
-                hosts.push((name.clone(), *owner));
-            }
-            _ => {}
-        }
+/// The wildcard one label above an exact host.
+pub(crate) fn wildcard_above(host: &HostPattern) -> Option<HostPattern> {
+    let (_, suffix) = suffix(host)?;
+    HostPattern::parse(&format!("*.{suffix}")).ok()
+}
+
+fn suffix(host: &HostPattern) -> Option<(&HostName, &str)> {
+    match host {
+        HostPattern::Exact(name) => Some((name, name.as_str().split_once('.')?.1)),
+        HostPattern::Any | HostPattern::Wildcard(_) => None,
     }
-    foreign
 }

@@ -11,7 +11,8 @@ use x509_parser::{
     prelude::{FromDer, X509Certificate},
 };
 
-/// A certificate chain and the key of its leaf, known to parse and to match.
+/// A certificate chain and the key of its leaf, known to parse and to match. The key is never printed.
+#[derive(Debug)]
 pub(crate) struct Pair {
     pub(crate) chain_der: Arc<[Vec<u8>]>,
     pub(crate) key: PrivateKeyDer,
@@ -29,11 +30,6 @@ impl Pair {
             HostPattern::Exact(host) => name.covers(host.as_str()),
             HostPattern::Wildcard(_) => name == host,
         })
-    }
-
-    /// Whether a time lies in the leaf's validity.
-    pub(crate) const fn is_valid_at(&self, now_unix_s: i64) -> bool {
-        self.not_before_unix_s <= now_unix_s && now_unix_s <= self.not_after_unix_s
     }
 }
 
