@@ -1,7 +1,8 @@
 //! `cargo xtask charts`: what the Helm charts render, held against goldens, Kubernetes' own types, Pod Security, the table
 //! of rights, the flags of the programs and the names of their metrics.
 //!
-//! Helm is needed (`e2e/go/tools`; the stage `tools` of `cargo xtask test` builds it).
+//! Helm is needed: `lab deps` builds it, and `PROPYLON_E2E_TOOLS` names the folder that it lies in (`cargo xtask test charts` does
+//! both).
 
 mod cases;
 mod definitions;

@@ -65,6 +65,11 @@ const STAGES: &[Stage] = &[
         run: kubernetes::build,
     },
     Stage {
+        name: "charts",
+        budget: minutes(5),
+        run: charts,
+    },
+    Stage {
         name: "api",
         budget: minutes(10),
         run: kubernetes::api,
@@ -179,6 +184,19 @@ fn repository(workspace: &Workspace, budget: Duration) -> Outcome {
         total.add(Run::new(&program, arguments).in_folder(&workspace.root).check(budget));
     }
     total
+}
+
+/// What the Helm charts render, with the Helm of the lab.
+fn charts(workspace: &Workspace, budget: Duration) -> Outcome {
+    let lab = ["run", "--package", "propylon-e2e", "--bin", "lab", "--", "deps"];
+    let output = workspace.cargo(&lab).output(budget);
+    let Some(folder) = output.text.lines().rev().find(|line| line.starts_with('/')) else {
+        return Outcome::failure("the charts cannot be rendered: `lab deps` names no folder with Helm");
+    };
+    Run::new(&workspace.program.to_string_lossy(), &["charts"])
+        .in_folder(&workspace.root)
+        .with_environment("PROPYLON_E2E_TOOLS", folder)
+        .check(budget)
 }
 
 /// Licences, banned and repeated crates, sources; advisories where their database can be reached.

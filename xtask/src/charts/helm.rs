@@ -14,19 +14,15 @@ pub(super) struct Helm {
 }
 
 impl Helm {
-    /// Finds Helm: in the folder of the tools that the environment names, in that of the build, or on the path.
+    /// Finds Helm: in the folder of the tools that the environment names, else on the path.
     pub(super) fn find(root: &Path) -> Result<Self> {
-        let named = std::env::var_os("PROPYLON_E2E_TOOLS").map(PathBuf::from);
-        let program = std::env::current_exe()?;
-        let built = program.ancestors().nth(2).map(|target| target.join("e2e-tools"));
-        let mut candidates = named.into_iter().chain(built).map(|folder| folder.join("helm"));
-        let program = candidates.find(|path| path.is_file()).unwrap_or_else(|| "helm".into());
+        let named = std::env::var_os("PROPYLON_E2E_TOOLS").map(|folder| PathBuf::from(folder).join("helm"));
         let found = Self {
-            program,
+            program: named.filter(|path| path.is_file()).unwrap_or_else(|| "helm".into()),
             root: root.to_owned(),
         };
         if found.output(&["version"]).is_err() {
-            bail!("helm is missing: run cargo xtask test tools, which builds it, or install it");
+            bail!("helm is missing: run cargo xtask test charts, which builds it, or install it");
         }
         Ok(found)
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use clap::Command;
+use propylon_controller::config::{ConfigFile, Settings};
 use serde_json::Value;
 
 use super::documents::Document;
@@ -14,6 +15,12 @@ const GENERAL: &[&str] = &["RUST_BACKTRACE", "TZ"];
 pub(super) fn faults(documents: &[Document]) -> Vec<String> {
     let mut faults = Vec::new();
     for document in documents {
+        if let Some(Err(error)) = settings(document) {
+            faults.push(format!(
+                "{}: the controller cannot read its settings: {error}",
+                document.title()
+            ));
+        }
         let Some(spec) = document.pod().and_then(|pod| pod.get("spec")) else {
             continue;
         };
@@ -26,6 +33,13 @@ pub(super) fn faults(documents: &[Document]) -> Vec<String> {
         }
     }
     faults
+}
+
+/// The controller's file of settings, as it will read it; none where the document has none.
+fn settings(document: &Document) -> Option<Result<Settings, String>> {
+    let text = document.value.pointer("/data/propylon.yaml").and_then(Value::as_str)?;
+    let file = ConfigFile::parse(text);
+    Some(file.and_then(|file| Settings::new(file).map_err(|error| error.to_string())))
 }
 
 fn container_faults(container: &Value) -> Vec<String> {
@@ -59,6 +73,7 @@ fn container_faults(container: &Value) -> Vec<String> {
 fn program(path: &str) -> Option<Command> {
     match path {
         "/propylon" => Some(propylon_cli::command()),
+        "/propylon-controller" => Some(propylon_controller::command()),
         "/propylon-proxy" => Some(propylon_proxy::program::command()),
         _ => None,
     }
@@ -112,6 +127,21 @@ mod tests {
         );
         let right = json!({"command": ["/propylon-proxy"], "args": ["--http=0.0.0.0:80", "--http=[::]:80"]});
         assert_eq!(container_faults(&right), [""; 0]);
+    }
+
+    #[test]
+    fn settings_are_read_as_the_controller_reads_them() {
+        let document = |text: &str| Document {
+            value: json!({"data": {"propylon.yaml": text}}),
+        };
+        assert!(matches!(
+            settings(&document("lb: {pools: [{name: a, nodeAddresses: true}]}")),
+            Some(Ok(_))
+        ));
+        let Some(Err(error)) = settings(&document("lb: {pols: []}")) else {
+            panic!("an unknown field is taken");
+        };
+        assert!(error.contains("pols"), "{error}");
     }
 
     #[test]
