@@ -53,7 +53,7 @@ pub struct IdentityArgs {
     )]
     pub proxy_service_account: String,
     /// How long an authority is valid; the next one is made when a third of that is left
-    #[arg(long, value_name = "DURATION", env = "PROPYLON_CA_LIFETIME", default_value = "8760h", value_parser = parse_duration)]
+    #[arg(long, value_name = "DURATION", env = "PROPYLON_CA_LIFETIME", default_value = "8760h", value_parser = parse_lifetime)]
     pub ca_lifetime: Duration,
     /// How long a new authority is published before it signs
     #[arg(long, value_name = "DURATION", env = "PROPYLON_CA_OVERLAP", default_value = "1h", value_parser = parse_duration)]
@@ -64,6 +64,15 @@ pub struct IdentityArgs {
     /// Address of this pod, in its server certificate beside its names (downward API: `status.podIP`)
     #[arg(long, value_name = "ADDR", env = "POD_IP")]
     pub pod_ip: Option<IpAddr>,
+}
+
+/// Reads a lifetime: whole hours up to ten years (`8760h`), or a duration of at most a day.
+fn parse_lifetime(text: &str) -> Result<Duration, String> {
+    let hours = text.strip_suffix('h').and_then(|hours| hours.parse::<u64>().ok());
+    match hours {
+        Some(hours @ 1..=87_600) => Ok(Duration::from_hours(hours)),
+        _ => parse_duration(text).map_err(|error| error.to_string()),
+    }
 }
 
 /// What the identity of one controller is made with.

@@ -14,6 +14,7 @@ pub mod context;
 pub mod identity;
 pub mod leader;
 pub mod live;
+mod metrics;
 pub mod replica;
 pub mod run;
 mod stream;

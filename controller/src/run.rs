@@ -24,7 +24,7 @@ use crate::{
     context::Context,
     leader,
     live::Live,
-    replica, stream,
+    metrics, replica, stream,
     watch::{self, Start, Wanted, health::Health, inputs},
 };
 
@@ -144,6 +144,8 @@ impl Running {
         context.spawn("replica", |context, stop| replica::run(context, live, timed, stop));
         stream::start(&context).await?;
         duties(&context);
+        conditions(&context);
+        metrics::register(&context);
         serve_admin(&context).await?;
         context.probe.set_started();
         tracing::info!(
@@ -179,7 +181,45 @@ fn duties(context: &Context) {
     let _ = context;
 }
 
+/// Readiness: one line per kind, with what it waits for.
+fn conditions(context: &Context) {
+    let health = context.health.clone();
+    context.probe.add_conditions(move || {
+        let reports = health.reports();
+        // What is watched one by one comes and goes while the controller is ready.
+        let kinds = reports.iter().filter(|report| report.scope.name.is_none());
+        kinds
+            .map(|report| (format!("watch {}", report.scope), report.fault()))
+            .collect()
+    });
+}
+
 impl Context {
+    /// Starts a duty of the leader: it begins anew whenever this replica begins to lead, and is dropped when it leads no
+    /// more.
+    pub fn spawn_leading<F: Future<Output = ()> + Send + 'static>(
+        &self,
+        name: &'static str,
+        duty: impl Fn(Self) -> F + Send + 'static,
+    ) {
+        self.spawn(name, |context, mut stop| async move {
+            let mut is_leader = context.is_leader.clone();
+            loop {
+                tokio::select! {
+                    () = stop.stopped() => return,
+                    leads = is_leader.wait_for(|leads| *leads) => if leads.is_err() { return },
+                }
+                let mut until = context.is_leader.clone();
+                tokio::select! {
+                    () = stop.stopped() => return,
+                    leads = until.wait_for(|leads| !*leads) => if leads.is_err() { return },
+                    // A duty that ended has nothing left to do until the next term.
+                    () = until_dropped(duty(context.clone())) => {}
+                }
+            }
+        });
+    }
+
     /// Starts a duty.
     pub fn spawn<F: Future<Output = ()> + Send + 'static>(
         &self,
@@ -188,6 +228,11 @@ impl Context {
     ) {
         self.tasks.spawn(name, duty(self.clone(), self.tasks.stop_signal()));
     }
+}
+
+async fn until_dropped(duty: impl Future<Output = ()>) {
+    duty.await;
+    std::future::pending::<()>().await;
 }
 
 async fn serve_admin(context: &Context) -> Result<()> {

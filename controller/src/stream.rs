@@ -1,11 +1,16 @@
 //! The port of the stream: who is let in, and what the leader does for that.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, Result};
 use propylon_kit::tasks::StopSignal;
 use propylon_wire::Server;
 use tokio::net::TcpListener;
 
 use crate::{context::Context, identity::Identity};
+
+/// How often it is looked whether there is an authority, before the first.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// Binds the port, and starts to serve it, to follow the certificate authority and, while this replica leads, to keep it.
 ///
@@ -24,12 +29,25 @@ pub(crate) async fn start(context: &Context) -> Result<()> {
             () = stop.stopped() => {}
         }
     });
+    let awaited = identity.clone();
+    context.spawn("authority-ready", |context, stop| ready(context, awaited, stop));
     let kept = identity.clone();
     context.spawn("authority-leader", |context, stop| lead(context, kept, stop));
     context.spawn("stream", |_, mut stop| async move {
         identity.serve(listener, server, stop.stopped()).await;
     });
     Ok(())
+}
+
+/// Says so once proxies can connect: with the first authority.
+async fn ready(context: Context, identity: Identity, mut stop: StopSignal) {
+    while !identity.is_ready() {
+        tokio::select! {
+            () = stop.stopped() => return,
+            () = tokio::time::sleep(LOOK) => {}
+        }
+    }
+    context.probe.set_listeners_bound();
 }
 
 /// Keeps the authority whenever this replica leads.

@@ -126,6 +126,11 @@ pub struct Report {
 }
 
 impl Report {
+    /// Why readiness waits for it; none: it does not.
+    pub fn fault(&self) -> Option<String> {
+        self.blocks().then(|| self.state.to_string())
+    }
+
     /// Whether nothing may be published because of it.
     fn blocks(&self) -> bool {
         let is_hopeless = matches!(self.state, State::Denied { .. } | State::Absent);

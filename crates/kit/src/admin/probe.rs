@@ -1,7 +1,8 @@
 //! What the probes answer.
 
 use std::{
-    fmt::Write as _,
+    borrow::Cow,
+    fmt::{self, Write as _},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{
@@ -33,6 +34,16 @@ pub struct Probe {
     has_listeners: AtomicBool,
     is_draining: AtomicBool,
     threads: Mutex<Vec<Thread>>,
+    conditions: Mutex<Vec<Conditions>>,
+}
+
+/// Further conditions of readiness: names, each with what is wrong where it does not hold.
+struct Conditions(Box<dyn Fn() -> Vec<(String, Option<String>)> + Send + Sync>);
+
+impl fmt::Debug for Conditions {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Conditions")
+    }
 }
 
 #[derive(Debug)]
@@ -46,7 +57,7 @@ struct Thread {
 pub(super) struct Check {
     name: String,
     /// None where it holds.
-    fault: Option<&'static str>,
+    fault: Option<Cow<'static, str>>,
 }
 
 impl Probe {
@@ -61,7 +72,15 @@ impl Probe {
             has_listeners: AtomicBool::new(false),
             is_draining: AtomicBool::new(false),
             threads: Mutex::default(),
+            conditions: Mutex::default(),
         }
+    }
+
+    /// Adds conditions of readiness: `conditions` is asked for each answer, and gives names, each with what is wrong where
+    /// it does not hold. `?verbose` lists all of them.
+    pub fn add_conditions(&self, conditions: impl Fn() -> Vec<(String, Option<String>)> + Send + Sync + 'static) {
+        let mut all = self.conditions.lock().unwrap_or_else(PoisonError::into_inner);
+        all.push(Conditions(Box::new(conditions)));
     }
 
     /// The process has started up.
@@ -111,14 +130,21 @@ impl Probe {
 
     pub(super) fn readiness(&self) -> Vec<Check> {
         let is_draining = self.is_draining.load(Acquire);
-        vec![
+        let mut checks = vec![
             check("tables", &self.has_tables, "no configuration has been applied yet"),
             check("listeners", &self.has_listeners, "the listeners are not bound yet"),
             Check {
                 name: "shutdown".to_owned(),
-                fault: is_draining.then_some("the process is shutting down"),
+                fault: is_draining.then_some("the process is shutting down".into()),
             },
-        ]
+        ];
+        let conditions = self.conditions.lock().unwrap_or_else(PoisonError::into_inner);
+        let further = conditions.iter().flat_map(|conditions| conditions.0());
+        checks.extend(further.map(|(name, fault)| Check {
+            name,
+            fault: fault.map(Cow::Owned),
+        }));
+        checks
     }
 
     pub(super) fn liveness(&self) -> Vec<Check> {
@@ -128,8 +154,8 @@ impl Probe {
         let checks = threads.iter().map(|thread| {
             let fault = match thread.last_ms.load(Relaxed) {
                 ENDED => None,
-                DIED => Some("the thread panicked"),
-                last_ms if now_ms.saturating_sub(last_ms) > stale_ms => Some("the thread gives no sign of life"),
+                DIED => Some("the thread panicked".into()),
+                last_ms if now_ms.saturating_sub(last_ms) > stale_ms => Some("the thread gives no sign of life".into()),
                 _ => None,
             };
             Check {
@@ -172,7 +198,7 @@ pub(super) fn verdict(checks: &[Check], is_verbose: bool) -> (bool, String) {
     let holds = checks.iter().all(|check| check.fault.is_none());
     let mut text = String::new();
     for check in checks {
-        match check.fault {
+        match &check.fault {
             Some(fault) => push_line(&mut text, format_args!("[-] {}: {fault}", check.name)),
             None if is_verbose => push_line(&mut text, format_args!("[+] {}", check.name)),
             None => {}
@@ -182,7 +208,7 @@ pub(super) fn verdict(checks: &[Check], is_verbose: bool) -> (bool, String) {
     (holds, text)
 }
 
-fn push_line(text: &mut String, line: std::fmt::Arguments<'_>) {
+fn push_line(text: &mut String, line: fmt::Arguments<'_>) {
     if writeln!(text, "{line}").is_err() {
         debug_assert!(false, "writing to a String cannot fail");
     }
@@ -191,6 +217,6 @@ fn push_line(text: &mut String, line: std::fmt::Arguments<'_>) {
 fn check(name: &str, holds: &AtomicBool, fault: &'static str) -> Check {
     Check {
         name: name.to_owned(),
-        fault: (!holds.load(Acquire)).then_some(fault),
+        fault: (!holds.load(Acquire)).then_some(Cow::Borrowed(fault)),
     }
 }

@@ -119,6 +119,14 @@ metrics! {
         "Kubernetes objects read, by kind and state: accepted, warning or rejected.";
     CertificateNotAfter = Gauge "propylon_certificate_not_after_timestamp_seconds" ["secret_namespace", "secret"]
         "End of validity of the certificate of a Secret, Unix seconds.";
+    Leader = Gauge "propylon_leader" []
+        "1 while this replica of the controller leads: it writes status, Events and addresses.";
+    Proxies = Gauge "propylon_stream_proxies" ["state"]
+        "Proxies connected to this replica: current, or behind the published configuration.";
+    WatchUp = Gauge "propylon_watch_up" ["kind", "watched_namespace"]
+        "1 while a kind of Kubernetes objects is followed; 0 while it is listed, fails, or is forbidden.";
+    RightMissing = Gauge "propylon_right_missing" ["verb", "resource", "watched_namespace"]
+        "1 for each right that the controller needs and does not have; the log says which role is to be mended.";
     AccessLogDropped = Counter "propylon_access_log_dropped_total" []
         "Access log lines lost because the destination was too slow or refused them.";
     Panics = Counter "propylon_panics_total" []
