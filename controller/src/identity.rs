@@ -66,15 +66,6 @@ pub struct IdentityArgs {
     pub pod_ip: Option<IpAddr>,
 }
 
-/// Reads a lifetime: whole hours up to ten years (`8760h`), or a duration of at most a day.
-fn parse_lifetime(text: &str) -> Result<Duration, String> {
-    let hours = text.strip_suffix('h').and_then(|hours| hours.parse::<u64>().ok());
-    match hours {
-        Some(hours @ 1..=87_600) => Ok(Duration::from_hours(hours)),
-        _ => parse_duration(text).map_err(|error| error.to_string()),
-    }
-}
-
 /// What the identity of one controller is made with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
