@@ -1,10 +1,14 @@
 //! `lab`: real Kubernetes for tests, on this machine.
 
-use std::{os::unix::process::CommandExt as _, process::ExitCode};
+use std::{os::unix::process::CommandExt as _, process::ExitCode, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use propylon_e2e::lab::{Cluster, DEFAULT_NAME, Dataplane, Plan, Programs};
+use propylon_e2e::{
+    faults,
+    lab::{Cluster, DEFAULT_NAME, Dataplane, Plan, Programs},
+    stage::Stage,
+};
 
 /// Real Kubernetes for tests, on this machine.
 #[derive(Debug, Parser)]
@@ -31,6 +35,12 @@ enum Command {
         /// The command.
         #[arg(last = true, required = true)]
         command: Vec<String>,
+    },
+    /// Makes a fault that lasts, with Propylon installed, and says what came of it. The workspace must be built.
+    Fault {
+        /// Which.
+        #[arg(value_enum)]
+        which: Fault,
     },
     /// Runs helm as administrator.
     #[command(disable_help_flag = true)]
@@ -75,6 +85,13 @@ struct Up {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
+enum Fault {
+    /// The API server is killed, and started again ten minutes later.
+    #[value(name = "api-server-10m")]
+    ApiServer10m,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
 enum Forwarder {
     /// kube-proxy in its nftables mode.
     KubeProxy,
@@ -98,6 +115,7 @@ fn run(name: String, command: Command) -> Result<ExitCode> {
         Command::Deps => print(&Programs::build()?.folder().display().to_string()),
         Command::Down => Cluster::down(&name)?,
         Command::Exec { network, command } => return exec(&name, &network, &command),
+        Command::Fault { which } => return fault(&name, which),
         Command::Helm { arguments } => return tool(&name, "helm", arguments),
         Command::Kubectl { arguments } => return tool(&name, "kubectl", arguments),
         Command::Load { archives } => {
@@ -135,6 +153,26 @@ fn up(name: String, options: &Up) -> Result<()> {
     };
     Cluster::up(plan, &mut print)?;
     Ok(())
+}
+
+/// Runs itself again inside of the client's network, where the nodes and the API server are reached.
+fn fault(name: &str, which: Fault) -> Result<ExitCode> {
+    if Cluster::around().is_ok() {
+        let stage = Stage::around()?;
+        stage.install();
+        let Fault::ApiServer10m = which;
+        print(&faults::api_server_away(&stage, Duration::from_mins(10))?.to_string());
+        return Ok(ExitCode::SUCCESS);
+    }
+    let own = std::env::current_exe().context("this program has a path")?;
+    let binaries = own.parent().context("this program lies in a folder")?;
+    let which = which.to_possible_value().context("every fault has a name")?;
+    let error = Cluster::attach(name)?
+        .exec("cl", &own.display().to_string())
+        .env("PROPYLON_BIN_DIR", binaries)
+        .args(["--name", name, "fault", which.get_name()])
+        .exec();
+    Err(error).context("running nsenter (package util-linux)")
 }
 
 /// Becomes the command: its signals and its exit status are its own.
