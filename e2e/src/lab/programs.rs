@@ -37,8 +37,8 @@ const STAMPED: &[&str] = &["k8s.io/component-base/version", "k8s.io/client-go/pk
 /// A folder with every program: etcd, kube-apiserver, kube-controller-manager, kube-scheduler, kubelet, kube-proxy,
 /// kubectl, agnhost, coredns, helm.
 ///
-/// It lies in the user's cache (`$XDG_CACHE_HOME` or `~/.cache`) at `propylon/lab/KEY/bin`; the key covers the sources,
-/// the sums of the modules and the version of Go, so that a change builds anew and an old clone keeps its own.
+/// It lies in the user's cache (`$XDG_CACHE_HOME` or `~/.cache`) at `propylon/lab/KEY/bin`; the key covers the sources
+/// and the sums of the modules, so that a change builds anew and an old clone keeps its own.
 #[derive(Clone, Debug)]
 pub struct Programs {
     folder: PathBuf,
@@ -200,22 +200,9 @@ fn key() -> Result<String> {
             context.update(&content);
         }
     }
-    context.update(go_version().as_bytes());
     let digest = context.finish();
     let bytes = digest.as_ref().iter().take(8);
     Ok(bytes.fold(String::new(), |text, byte| text + &format!("{byte:02x}")))
-}
-
-/// Empty where there is no Go: programs that were built before are not found then, and the build says what is missing.
-fn go_version() -> String {
-    let output = Command::new("go")
-        .args(["env", "GOVERSION"])
-        .env("GOTOOLCHAIN", "local")
-        .output();
-    output.map_or_else(
-        |_| String::new(),
-        |output| String::from_utf8_lossy(&output.stdout).trim().to_owned(),
-    )
 }
 
 fn remove(folder: &Path) -> Result<()> {

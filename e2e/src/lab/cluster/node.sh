@@ -11,6 +11,9 @@ mkdir -m 1777 /run/lock
 mount -t overlay -o "lowerdir=/var/lib,upperdir=$folder/var-lib,workdir=$folder/var-lib.work" lab /var/lib
 mount --bind "$folder/log" /var/log
 
+# Of an earlier run of this node, as after a reboot: nothing of it runs any more.
+rm -rf "$folder/state" "$folder/run"
+mkdir "$folder/state" "$folder/run"
 containerd -c "$folder/containerd.toml" > "$folder/containerd.log" 2>&1 &
 socket=$folder/run/containerd.sock
 tries=0
