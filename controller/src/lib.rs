@@ -8,15 +8,18 @@
 //!
 //! Start from [`run`]; every duty works with a [`context::Context`].
 
+pub mod addresses;
 pub mod compile;
 pub mod config;
 pub mod context;
+pub mod events;
 pub mod identity;
 pub mod leader;
 pub mod live;
 mod metrics;
 pub mod replica;
 pub mod run;
+pub mod status;
 mod stream;
 pub mod uninstall;
 pub mod watch;

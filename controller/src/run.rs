@@ -19,12 +19,13 @@ use tokio::{
 };
 
 use crate::{
+    addresses,
     compile::{self, Compiled, Parts, Timed},
     config::Config,
     context::Context,
-    leader,
+    events, leader,
     live::Live,
-    metrics, replica, stream,
+    metrics, replica, status, stream,
     watch::{self, Start, Wanted, health::Health, inputs},
 };
 
@@ -178,7 +179,11 @@ impl Running {
 
 /// The duties, one line each.
 fn duties(context: &Context) {
-    let _ = context;
+    let recorder = events::Recorder::default();
+    let (of_addresses, of_status) = (recorder.clone(), recorder.clone());
+    context.spawn("addresses", |context, stop| addresses::run(context, of_addresses, stop));
+    context.spawn("status", |context, stop| status::run(context, of_status, stop));
+    context.spawn("events", |context, stop| events::run(context, recorder, stop));
 }
 
 /// Readiness: one line per kind, with what it waits for.

@@ -25,6 +25,7 @@ use k8s_openapi::{
     serde::de::DeserializeOwned,
 };
 use kube::{Api, Client, Resource, runtime::reflector::Store};
+use propylon_crds::IPAddressPool;
 use propylon_kit::tasks::Tasks;
 use propylon_model::Kind;
 use propylon_translate::manifest::Object;
@@ -62,6 +63,8 @@ pub struct Stores {
     pub nodes: Store<Node>,
     /// The pods of our own proxies, in the namespace of the release: node, addresses, conditions.
     pub proxy_pods: Store<Pod>,
+    /// Pools of addresses; not ready while the definition of the kind is not installed.
+    pub pools: Store<IPAddressPool>,
     /// The Leases of the namespace of the release.
     pub leases: Store<Lease>,
     inputs: Inputs,
@@ -109,6 +112,11 @@ impl Start<'_> {
             nodes: self.nodes(),
             namespaces: self.stored(
                 cluster::<Namespace>("Namespace", "namespaces"),
+                Api::all(self.client.clone()),
+                None,
+            ),
+            pools: self.stored(
+                cluster::<IPAddressPool>("IPAddressPool", "ipaddresspools"),
                 Api::all(self.client.clone()),
                 None,
             ),

@@ -128,6 +128,7 @@ impl Settings {
             cluster_domain: self.cluster_domain.clone(),
             tcp_services: self.tcp_services.clone(),
             udp_services: self.udp_services.clone(),
+            lb_by_status: true,
             ..Options::default()
         }
     }

@@ -10,6 +10,8 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 
+use propylon_crds::IPAddressPool;
+
 /// The manifest that `kubectl apply` leaves on an object, as large as the object itself.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
@@ -44,6 +46,12 @@ impl Trim for ConfigMap {
     fn trim(&mut self) {
         trim_metadata(&mut self.metadata);
         self.binary_data = None;
+    }
+}
+
+impl Trim for IPAddressPool {
+    fn trim(&mut self) {
+        trim_metadata(&mut self.metadata);
     }
 }
 

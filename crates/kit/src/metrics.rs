@@ -21,7 +21,7 @@ pub mod table;
 mod worker;
 
 pub use cells::{BUCKET_BOUNDS_US, Counter, Gauge, Histogram};
-pub use control::{ApplyResult, Control};
+pub use control::{ApplyResult, Control, WriteResult};
 pub use exposition::Exposition;
 pub use labels::{
     ConnectionState, ListenerId, MethodLabel, ProtocolLabel, RouteId, RouteLabels, SniMatch, TlsCipher, TlsResult,

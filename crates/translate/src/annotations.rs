@@ -106,6 +106,8 @@ impl Annotation {
 /// The grammar of an annotation's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
+    /// IP addresses with commas between them.
+    Addresses,
     /// `none`, `cookie` or `client-ip`.
     Affinity,
     /// `least-request`, `ewma`, `round-robin` or `maglev`.
@@ -155,6 +157,8 @@ pub enum Form {
     SecretName,
     /// `true` or `false`.
     Switch,
+    /// Any text but an empty one.
+    Text,
 }
 
 /// A value that was read.

@@ -62,6 +62,12 @@ pub(crate) fn created_unix_s(metadata: &ObjectMeta) -> Option<i64> {
     metadata.creation_timestamp.as_ref().map(|time| time.0.as_second())
 }
 
+/// Whether an Ingress is served, as far as its class decides.
+pub fn is_ours(ingress: &Ingress, classes: &BTreeMap<Key, Arc<IngressClass>>, options: &Options) -> bool {
+    let classes = Classes { all: classes, options };
+    classes.decide(ingress).is_ok()
+}
+
 /// The classes, and which of them are ours.
 pub(crate) struct Classes<'a> {
     all: &'a BTreeMap<Key, Arc<IngressClass>>,

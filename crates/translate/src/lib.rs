@@ -34,6 +34,7 @@ mod spelling;
 mod tls;
 mod world;
 
+pub use classes::is_ours;
 pub use compile::{Compiled, compile};
 pub use compiler::{Compiler, ReportChanges, ReportsByObject, Step};
 pub use lint::lint;

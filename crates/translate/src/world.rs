@@ -269,6 +269,10 @@ pub struct Options {
     /// `--lb-bind`: where the ports of `LoadBalancer` Services listen that name no address of [`Options::local_addresses`].
     /// None: they are not served then, and the ports of config maps listen everywhere.
     pub lb_bind: Option<IpAddr>,
+    /// Whether `LoadBalancer` Services are served as their status says, which the controller wrote: at entries of `ipMode`
+    /// `Proxy`, the ports that have no error, on every address of the proxy's machine. For a cluster, whose proxies are on the
+    /// network of their nodes. Default no.
+    pub lb_by_status: bool,
     /// Those of [`World::load_balancer_addresses`] that are the machine's; look again before each compile.
     pub local_addresses: BTreeSet<IpAddr>,
     /// Where the proxy itself listens (TCP); no Service gets one of these.

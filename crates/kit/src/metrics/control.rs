@@ -1,6 +1,7 @@
 //! What the control side counts: rare events, from any thread.
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -20,6 +21,30 @@ pub enum ApplyResult {
     Rejected,
 }
 
+/// What became of a write of the status of an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum WriteResult {
+    /// Somebody else wrote the object meanwhile; it is decided anew.
+    Conflict,
+    /// It failed; it is tried again.
+    Failed,
+    /// It is written.
+    Written,
+    /// Another controller owns it; it is left alone.
+    Yielded,
+}
+
+impl WriteResult {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Conflict => "conflict",
+            Self::Failed => "failed",
+            Self::Written => "written",
+            Self::Yielded => "yielded",
+        }
+    }
+}
+
 /// The metrics of the control side. Every method may be called from any thread; none is for the request path.
 #[derive(Debug, Default)]
 pub struct Control {
@@ -29,6 +54,7 @@ pub struct Control {
     panics: AtomicU64,
     compile: Mutex<HistogramTotals>,
     propagation: Mutex<HistogramTotals>,
+    status_writes: Mutex<BTreeMap<(&'static str, WriteResult), u64>>,
 }
 
 impl Control {
@@ -62,6 +88,12 @@ impl Control {
             .record_us(saturating_us(duration));
     }
 
+    /// Counts a write of the status of an object of the kind.
+    pub fn record_status_write(&self, kind: &'static str, result: WriteResult) {
+        let mut writes = self.status_writes.lock().unwrap_or_else(PoisonError::into_inner);
+        *writes.entry((kind, result)).or_default() += 1;
+    }
+
     /// Counts a panic that was caught outside the data-plane threads.
     pub fn record_panic(&self) {
         self.panics.fetch_add(1, Relaxed);
@@ -76,6 +108,10 @@ impl Control {
         exposition.gauge_count(Metric::SnapshotGeneration, &[], generation);
         exposition.counter(Metric::SnapshotApply, &["applied"], self.applied.load(Relaxed));
         exposition.counter(Metric::SnapshotApply, &["rejected"], self.rejected.load(Relaxed));
+        let writes = self.status_writes.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for ((kind, result), count) in writes {
+            exposition.counter(Metric::StatusWrites, &[kind, result.as_str()], count);
+        }
         for (metric, totals) in [
             (Metric::SnapshotCompile, &self.compile),
             (Metric::Propagation, &self.propagation),

@@ -127,6 +127,10 @@ metrics! {
         "1 while a kind of Kubernetes objects is followed; 0 while it is listed, fails, or is forbidden.";
     RightMissing = Gauge "propylon_right_missing" ["verb", "resource", "watched_namespace"]
         "1 for each right that the controller needs and does not have; the log says which role is to be mended.";
+    StatusWrites = Counter "propylon_status_writes_total" ["kind", "result"]
+        "Writes of the status of objects, by kind and result: written, conflict (somebody else wrote meanwhile), yielded (another controller owns it), failed.";
+    LbPoolAddresses = Gauge "propylon_lb_pool_addresses" ["pool", "family", "state"]
+        "Addresses of an IPAddressPool, by family (IPv4, IPv6) and state: assigned or available.";
     AccessLogDropped = Counter "propylon_access_log_dropped_total" []
         "Access log lines lost because the destination was too slow or refused them.";
     Panics = Counter "propylon_panics_total" []

@@ -1,6 +1,6 @@
 //! The grammars of annotation values.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use propylon_model::{
     Algorithm, HashOn, HostName, Probe, ProxyVersion, RetryOn, SameSite,
@@ -36,6 +36,9 @@ impl Form {
             Self::Ports => ports(text),
             Self::RetryOn => retry_on(text),
             Self::SecretName => secret_name(text),
+            Self::Addresses => addresses(text),
+            Self::Text if text.is_empty() => Err("it is empty".to_owned()),
+            Self::Text => Ok(Value::Name(text.into())),
         }
     }
 
@@ -203,6 +206,13 @@ fn ports(text: &str) -> Read {
 fn is_port_name(text: &str) -> bool {
     let is_name = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     text.bytes().all(is_name) && text.bytes().any(|byte| byte.is_ascii_lowercase())
+}
+
+fn addresses(text: &str) -> Read {
+    match text.split(',').find(|item| item.trim().parse::<IpAddr>().is_err()) {
+        Some(wrong) => Err(format!("'{}' is no IP address", wrong.trim())),
+        None => Ok(Value::Name(text.into())),
+    }
 }
 
 fn secret_name(text: &str) -> Read {

@@ -18,8 +18,8 @@ pub const TABLE: &[Annotation] = &[
         SERVICE,
         "the name of an IPAddressPool",
         "any pool",
-        "Pool that the address of a LoadBalancer Service is taken from.",
-        None,
+        "Pool that the address of a LoadBalancer Service is taken from; on a cluster, as `metallb.io/address-pool`.",
+        Some(Form::Text),
     ),
     annotation(
         "affinity",
@@ -74,8 +74,8 @@ pub const TABLE: &[Annotation] = &[
         SERVICE,
         "a key",
         "none",
-        "Lets Services with the same key share one address.",
-        None,
+        "Lets Services with the same key, and ports apart, share one address; on a cluster, as `metallb.io/allow-shared-ip`.",
+        Some(Form::Text),
     ),
     annotation(
         "backend-ca-secret",
@@ -153,8 +153,8 @@ pub const TABLE: &[Annotation] = &[
         "lb-path",
         SERVICE,
         "`proxy`, `kernel`",
-        "`proxy`",
-        "Who forwards the traffic of a LoadBalancer Service; `kernel` waits for the node agent, and the proxy forwards until it is there.",
+        "`proxy`; on a cluster `lb.defaultPath`, and what was decided when the Service got its address is written here",
+        "Who forwards the traffic of a LoadBalancer Service.",
         Some(Form::LbPath),
     ),
     annotation(
@@ -162,8 +162,8 @@ pub const TABLE: &[Annotation] = &[
         SERVICE,
         "a list of IP addresses",
         "none",
-        "Addresses that a LoadBalancer Service asks for.",
-        None,
+        "Addresses that a LoadBalancer Service asks for; on a cluster, as `metallb.io/loadBalancerIPs`.",
+        Some(Form::Addresses),
     ),
     annotation(
         "load-balancing",
@@ -330,7 +330,7 @@ pub const TABLE: &[Annotation] = &[
     ),
 ];
 
-/// An annotation; without a form it is known and not supported in this version.
+/// An annotation; without a form it would be known and not supported in this version.
 const fn annotation(
     name: &'static str,
     applies_to: &'static [Kind],

@@ -65,7 +65,7 @@ impl Compile<'_, '_> {
         let ports = ports.unwrap_or_default();
         let termination = self.termination(key, &settings, ports, &object);
         let source_ranges = ranges::of(&object, service, self.reports);
-        if settings.lb_path() == Some(LbPath::Kernel) {
+        if settings.lb_path() == Some(LbPath::Kernel) && !self.backends.facts.options.lb_by_status {
             let message = format!(
                 "metadata.annotations[{PREFIX}{LB_PATH}]: kernel waits for the node agent, which this version does not have; the \
                  proxy forwards the traffic until then"
@@ -90,6 +90,9 @@ impl Compile<'_, '_> {
     fn of_port(&mut self, common: &Common<'_>, field: &str, port: &ServicePort) -> Option<Candidate> {
         let number = u16::try_from(port.port).ok().filter(|number| *number > 0)?;
         let protocol = self.protocol(common, field, port)?;
+        if !addresses::is_served(common.service, number, protocol, self.backends.facts.options) {
+            return None;
+        }
         let tls = match protocol {
             L4Protocol::Tcp => self
                 .certificate(common.termination.as_ref(), field, port, &common.object)

@@ -1,7 +1,7 @@
 //! What a golden input says: objects, options, certificates and steps.
 //!
 //! `#: OPTION` lines stand anywhere: `now TIME`, `ingress-class NAME`, `default-tls-secret NS/NAME`,
-//! `map NS/SVC[:PORT]=ADDR`, `allow-local-endpoints`, `external-name`, `cluster-domain NAME`, `lb-bind ADDR`,
+//! `map NS/SVC[:PORT]=ADDR`, `allow-local-endpoints`, `external-name`, `cluster-domain NAME`, `lb-bind ADDR`, `lb-by-status`,
 //! `local ADDR`, `taken ADDR:PORT`, `tcp-services NS/NAME`, `udp-services NS/NAME`, `cert NAME KEY=VALUE...` (`dns` is a list, `not-before`, `not-after`
 //! are dates, `key=rsa`, `cn`), and `step TITLE`, behind which a new world begins that is compiled with the same memory.
 //! `{{crt NAME}}`, `{{key NAME}}` and `{{garbage}}` stand for base64.
@@ -48,6 +48,7 @@ impl Fixture {
                 Some(("map", map)) => options.maps.push(service_map(map)),
                 Some(("allow-local-endpoints", _)) => options.allow_local_endpoints = true,
                 Some(("lb-bind", address)) => options.lb_bind = Some(address.parse().unwrap()),
+                Some(("lb-by-status", _)) => options.lb_by_status = true,
                 Some(("local", address)) => drop(options.local_addresses.insert(address.parse().unwrap())),
                 Some(("taken", address)) => options.taken.push(address.parse().unwrap()),
                 Some(("tcp-services", name)) => options.tcp_services = Some(key(name)),
