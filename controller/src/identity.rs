@@ -23,7 +23,7 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use clap::Args;
 use kube::Client;
-use propylon_model::duration::parse_duration;
+use propylon_model::duration::{DurationError, parse_duration, parse_duration_within};
 use propylon_wire::Issuer;
 use tokio::{net::TcpListener, sync::watch};
 
@@ -175,6 +175,11 @@ impl Identity {
     pub async fn serve(&self, listener: TcpListener, server: propylon_wire::Server, stop: impl Future<Output = ()>) {
         serve::serve(&self.shared, listener, server, stop).await;
     }
+}
+
+/// Of an authority: up to ten years.
+fn parse_lifetime(text: &str) -> Result<Duration, DurationError> {
+    parse_duration_within(text, Duration::from_secs(1), Duration::from_hours(87_600))
 }
 
 #[cfg(test)]
