@@ -248,7 +248,9 @@ fn tests(workspace: &Workspace, budget: Duration) -> Outcome {
 
 /// Black-box tests of the built binary with real clients, h2spec among them.
 fn end_to_end(workspace: &Workspace, budget: Duration) -> Outcome {
-    let built = workspace.cargo(&["build", "--package", "propylon-cli"]).check(budget);
+    let built = workspace
+        .cargo(&["build", "--package", "propylon-cli", "--package", "propylon-proxy"])
+        .check(budget);
     if built.failed > 0 {
         return built;
     }

@@ -60,7 +60,8 @@ impl Material {
         let server = authorities
             .signing
             .sign_server(&names.names, &names.addresses, now_unix_s, names.leaf)?;
-        let renew_unix_s = renewal(server.leaf.not_before_unix_s, server.leaf.not_after_unix_s);
+        // From now, not from the begin of its validity, which lies a little before.
+        let renew_unix_s = renewal(now_unix_s, server.leaf.not_after_unix_s);
         let tls = server_config(&authorities.trust(), server)?;
         Ok(Self {
             authorities,

@@ -170,10 +170,10 @@ pub fn retired_until(now_unix_s: i64, times: &Times) -> i64 {
         .saturating_add(seconds(times.overlap))
 }
 
-/// When a certificate is renewed: after two thirds of its life.
-pub const fn renewal(not_before_unix_s: i64, not_after_unix_s: i64) -> i64 {
-    let life = not_after_unix_s.saturating_sub(not_before_unix_s);
-    not_before_unix_s.saturating_add(life / 3 * 2)
+/// When a certificate that was made then is renewed: after two thirds of its life.
+pub const fn renewal(made_unix_s: i64, not_after_unix_s: i64) -> i64 {
+    let life = not_after_unix_s.saturating_sub(made_unix_s);
+    made_unix_s.saturating_add(life / 3 * 2)
 }
 
 /// A duration in whole seconds.

@@ -6,4 +6,5 @@
     reason = "tests: a failure here is a failed test"
 )]
 
+mod identity;
 mod server;
