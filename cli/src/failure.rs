@@ -12,6 +12,9 @@ pub(crate) enum Failure {
     /// The admin listener of a proxy gives no answer.
     #[error(transparent)]
     Admin(#[from] AdminClientError),
+    /// The cluster cannot be checked.
+    #[error(transparent)]
+    Check(#[from] crate::check::CheckError),
     /// The flags make no configuration.
     #[error(transparent)]
     Config(#[from] propylon_proxy::config::ConfigError),

@@ -3,10 +3,11 @@
 //! What it is: the shell around `translate` (manifests to the IR) and the data plane of `propylon-proxy`. What it is
 //! not: it decides nothing about traffic. The binary is one call of [`main`]; start from the module `run`.
 //!
-//! Exit codes: 0 when all went well, 1 when a report of `--once` is an error, `lint` found something, `explain
+//! Exit codes: 0 when all went well, 1 when a report of `--once` is an error, `check` found something wrong, `lint` found something, `explain
 //! --diff` found a difference or something failed while running, 2 when the flags are wrong or the start failed.
 
 mod admin_client;
+mod check;
 mod compiler;
 mod demo;
 mod explain;
@@ -32,6 +33,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Check whether Propylon works in a cluster, and say what to do where it does not
+    Check(check::CheckArgs),
     /// Try it: the proxy, two echo backends and a few manifests, in one process
     Demo(demo::DemoArgs),
     /// What happens to one request and why, or what a change of manifests changes
@@ -53,6 +56,7 @@ pub fn command() -> clap::Command {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome = match cli.command {
+        Command::Check(args) => check::check(&args),
         Command::Demo(args) => demo::demo(args),
         Command::Explain(args) => explain::explain(*args),
         Command::Lint(args) => lint::lint(args),
