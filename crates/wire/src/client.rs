@@ -19,7 +19,7 @@ use tonic_prost::ProstCodec;
 use crate::{
     message::{Request, Response},
     mirror::{Apply, Mirror, MirrorError},
-    session::MAX_MESSAGE_BYTES,
+    session::MAX_RESPONSE_BYTES,
     version::{Generation, StateVersion},
 };
 
@@ -215,7 +215,7 @@ impl Client {
         let greeting = self.mirror.greet(&self.config.release);
         self.send(&sender, greeting).await?;
         let requests = stream::poll_fn(move |context| receiver.poll_recv(context));
-        let mut grpc = grpc.max_decoding_message_size(MAX_MESSAGE_BYTES);
+        let mut grpc = grpc.max_decoding_message_size(MAX_RESPONSE_BYTES);
         let opening = async {
             let ready = grpc.ready().await;
             ready.map_err(|error| Status::unavailable(error.to_string()))?;

@@ -17,6 +17,9 @@ use crate::{client::channel, server::Peer};
 /// The method.
 pub(crate) const ISSUE: &str = "/propylon.v1.Identity/Issue";
 
+/// Largest message of either side, in bytes: the one who asks is not known yet.
+pub(crate) const MAX_BYTES: usize = 64 << 10;
+
 /// Asks for a certificate.
 #[derive(Clone, PartialEq, prost::Message)]
 #[prost(skip_debug)]

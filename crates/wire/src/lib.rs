@@ -18,6 +18,8 @@ mod proxy;
 mod publisher;
 mod server;
 mod session;
+#[cfg(test)]
+mod simulation;
 pub mod snapshot;
 mod value;
 mod version;

@@ -19,7 +19,7 @@ use crate::{
     message::{self, request},
     proxy::Rejection,
     session::{MAX_REJECTED, PROTOCOL, shorten},
-    value,
+    value::{self, Value},
     version::{ContentVersion, Generation, StateVersion},
 };
 
@@ -68,6 +68,8 @@ pub struct Mirror {
     state: StateVersion,
     generation: Generation,
     rejected: BTreeMap<ResourceKey, String>,
+    /// Rejected for the lack of something else, and taken when that comes.
+    waiting: BTreeMap<ResourceKey, Value>,
     withheld: BTreeSet<ResourceKey>,
     staged: Option<Staged>,
     /// Whether the versions are to be compared one by one.
@@ -197,8 +199,12 @@ impl Mirror {
             }
         }
         self.reject(std::mem::take(&mut staged.unreadable));
+        for (key, value) in std::mem::take(&mut self.waiting) {
+            self.rejected.remove(&key);
+            value::put(&mut delta, &key, Some(&value));
+        }
         let homeless = plan::without_pools(&self.resources, &delta);
-        self.refuse(&mut delta, homeless);
+        self.put_off(&mut delta, homeless);
         self.withheld.clear();
         if !self.rejected.is_empty() {
             self.withheld = plan::withhold(&self.resources, &mut delta);
@@ -229,7 +235,7 @@ impl Mirror {
         for (key, _) in &homeless {
             value::put(&mut repair, key, value::find(&self.resources, key).as_ref());
         }
-        self.refuse(&mut delta, homeless);
+        self.put_off(&mut delta, homeless);
         for key in plan::withhold(&self.resources, &mut delta) {
             value::put(&mut repair, &key, value::find(&self.resources, &key).as_ref());
             self.withheld.insert(key);
@@ -247,6 +253,16 @@ impl Mirror {
             value::take_out(delta, key);
         }
         self.reject(refused);
+    }
+
+    /// As [`Mirror::refuse`], until what they lack comes.
+    fn put_off(&mut self, delta: &mut Delta, homeless: Vec<(ResourceKey, String)>) {
+        for (key, _) in &homeless {
+            if let Some(group) = delta.groups.get(&*key.name).and_then(Option::as_ref) {
+                self.waiting.insert(key.clone(), Value::RouteGroup(Arc::clone(group)));
+            }
+        }
+        self.refuse(delta, homeless);
     }
 
     fn reject(&mut self, rejected: Vec<(ResourceKey, String)>) {
@@ -287,6 +303,7 @@ impl Mirror {
         staged.see(&mut self.seen, &mut self.foreign);
         for key in staged.keys() {
             self.rejected.remove(key);
+            self.waiting.remove(key);
         }
     }
 

@@ -23,11 +23,11 @@ use tower::Service;
 use self::driver::{Driver, Progress};
 use crate::{
     client::{STREAM, channel::KEEP_ALIVE},
-    identity::{ISSUE, IssueError, IssueRequest, IssueResponse, Issuer},
+    identity::{self, ISSUE, IssueError, IssueRequest, IssueResponse, Issuer},
     message::{Request, Response},
     proxy::ProxyIdentity,
     publisher::Publisher,
-    session::MAX_MESSAGE_BYTES,
+    session::{MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES},
 };
 
 /// Who is at the other end of a connection.
@@ -146,8 +146,16 @@ struct Call {
 impl Call {
     async fn answer(self, request: http::Request<Incoming>) -> Result<http::Response<Body>, Infallible> {
         let response = match request.uri().path() {
-            STREAM => grpc::<Request, Response>().streaming(self, request).await,
-            ISSUE => grpc::<IssueRequest, IssueResponse>().unary(self, request).await,
+            STREAM => {
+                grpc::<Request, Response>(MAX_REQUEST_BYTES)
+                    .streaming(self, request)
+                    .await
+            }
+            ISSUE => {
+                grpc::<IssueRequest, IssueResponse>(identity::MAX_BYTES)
+                    .unary(self, request)
+                    .await
+            }
             path => Status::unimplemented(format!("no method {path}")).into_http(),
         };
         Ok(response)
@@ -175,15 +183,15 @@ impl Call {
     }
 }
 
-fn grpc<D, E>() -> Grpc<ProstCodec<E, D>>
+fn grpc<D, E>(most_bytes: usize) -> Grpc<ProstCodec<E, D>>
 where
     D: prost::Message + Default + Send + 'static,
     E: prost::Message + Send + 'static,
     ProstCodec<E, D>: Codec<Encode = E, Decode = D>,
 {
     Grpc::new(ProstCodec::default())
-        .max_decoding_message_size(MAX_MESSAGE_BYTES)
-        .max_encoding_message_size(MAX_MESSAGE_BYTES)
+        .max_decoding_message_size(most_bytes)
+        .max_encoding_message_size(MAX_RESPONSE_BYTES)
 }
 
 impl Service<tonic::Request<Streaming<Request>>> for Call {

@@ -13,7 +13,7 @@ use std::collections::{HashMap, VecDeque};
 use bytes::Bytes;
 use thiserror::Error;
 
-pub(crate) use self::limits::{Limits, MAX_MESSAGE_BYTES, MAX_REJECTED, shorten};
+pub(crate) use self::limits::{Limits, MAX_REJECTED, MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES, shorten};
 use self::{cut::Item, limits::MAX_LISTED};
 use crate::{
     key::{ResourceKey, ResourceKind},

@@ -1,10 +1,13 @@
 //! Bounds of the protocol.
 
-/// Largest message that is read, in bytes: a part has at most [`Limits::part_bytes`] unless it is one resource alone.
-pub(crate) const MAX_MESSAGE_BYTES: usize = 64 << 20;
+/// Largest message of a controller, in bytes: a part has at most [`Limits::part_bytes`] unless it is one resource alone.
+pub(crate) const MAX_RESPONSE_BYTES: usize = 64 << 20;
+
+/// Largest message of a proxy, in bytes.
+pub(crate) const MAX_REQUEST_BYTES: usize = 8 << 20;
 
 /// Most names that a proxy may list.
-pub(crate) const MAX_LISTED: usize = 2_000_000;
+pub(crate) const MAX_LISTED: usize = 500_000;
 
 /// Most rejections that travel in a message.
 pub(crate) const MAX_REJECTED: usize = 256;
