@@ -129,6 +129,10 @@ impl Apply for Applying {
     }
 
     fn committed(&mut self, _: &Mirror) {
+        if self.first.is_some() {
+            // The state of a cluster without any Ingress is a state, though nothing of it is ever applied.
+            self.proxy.apply(&Delta::default());
+        }
         if let Some(saver) = &self.saver {
             saver.note();
         }

@@ -66,6 +66,24 @@ fn it_serves_the_last_good_state_without_a_controller() {
 }
 
 #[test]
+fn an_empty_cluster_is_a_state() {
+    let mut world = World::new(DAY);
+    world.publish("");
+    let node = Node::new(&world);
+    let proxy = node.start("a", &[]);
+    proxy.becomes("readyz");
+    assert_eq!(node.get(), 404);
+    let snapshot = node.folder.path().join("a/snapshot");
+    assert!(wait::until(PATIENCE, || snapshot.is_file()).is_some(), "no snapshot");
+    proxy.process.signal(Signal::KILL).unwrap();
+    drop(proxy);
+    world.stop();
+    let proxy = node.start("a", &[]);
+    proxy.becomes("readyz");
+    assert_eq!(node.get(), 404);
+}
+
+#[test]
 fn a_damaged_snapshot_is_as_none() {
     let mut world = World::new(DAY);
     let node = Node::new(&world);

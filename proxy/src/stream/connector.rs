@@ -76,6 +76,7 @@ impl Authenticated {
             None => return true,
         };
         if is_ready {
+            tracing::info!("connecting anew with the renewed client certificate");
             self.renewed = None;
         }
         is_ready
