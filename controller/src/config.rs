@@ -120,7 +120,7 @@ pub struct ControllerArgs {
         long,
         value_name = "FILTER",
         env = "PROPYLON_LOG",
-        default_value = "info,kube_runtime=error,kube_client=error"
+        default_value = "info,kube_runtime=error,kube_client=off"
     )]
     pub log: String,
 }

@@ -199,6 +199,9 @@ mod tests {
         let flags = Flags::try_parse_from(["propylon-controller"]).unwrap();
         let times = flags.identity.into_settings("propylon-system").times;
         assert_eq!(times.authority, Duration::from_hours(8760));
-        assert_eq!((times.overlap, times.leaf), (Duration::from_hours(1), Duration::from_hours(24)));
+        assert_eq!(
+            (times.overlap, times.leaf),
+            (Duration::from_hours(1), Duration::from_hours(24))
+        );
     }
 }

@@ -44,6 +44,8 @@ const WRITE: Duration = Duration::from_secs(1);
 const RENEW: Duration = Duration::from_secs(10);
 /// How long a replica's word counts without a renewal.
 const LASTS: Duration = Duration::from_secs(35);
+/// A replica that is silent for so long is gone for good: the leader deletes its Lease.
+const SILENCE: Duration = Duration::from_mins(5);
 /// How often the Leases of the others are looked at.
 const LOOK: Duration = Duration::from_millis(500);
 /// Longest time for one request.
@@ -83,6 +85,10 @@ pub async fn run(context: Context, live: watch::Sender<Live>, timed: Timed, mut 
             tokio::select! {
                 () = stop.stopped() => break,
                 () = replica.write() => {}
+            }
+            tokio::select! {
+                () = stop.stopped() => break,
+                () = replica.prune() => {}
             }
         }
         let next = replica
@@ -172,6 +178,20 @@ impl Replica {
         }
         // Again after the longer time.
         self.written = Some((clock::now(), told));
+    }
+
+    /// Deletes the Leases of replicas that are gone for good, such as those that were killed.
+    async fn prune(&mut self) {
+        if !*self.context.is_leader.borrow() {
+            return;
+        }
+        for name in self.others.silent(SILENCE, clock::now()) {
+            let deleted = timeout(REQUEST, self.api.delete(&name, &DeleteParams::default())).await;
+            if let Ok(Err(error)) = &deleted {
+                tracing::debug!(%error, lease = name, "the Lease of a replica that is gone is not deleted");
+            }
+            self.others.forget(&name);
+        }
     }
 
     fn lease(&self) -> Lease {

@@ -61,6 +61,20 @@ impl Others {
         }
     }
 
+    /// The Leases that have not been renewed for so long.
+    pub(super) fn silent(&self, silence: Duration, now: Monotonic) -> Vec<String> {
+        let silent = self
+            .replicas
+            .iter()
+            .filter(|(_, seen)| now.since(seen.since) >= silence);
+        silent.map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Forgets a Lease that is deleted.
+    pub(super) fn forget(&mut self, name: &str) {
+        self.replicas.remove(name);
+    }
+
     /// The proxies of the replicas whose word counts.
     pub(super) fn proxies(&self, place: impl Fn(StateVersion) -> Option<Generation>) -> BTreeMap<String, Elsewhere> {
         let fresh = self.replicas.values().filter(|seen| seen.is_fresh);
@@ -115,6 +129,10 @@ mod tests {
         assert_eq!(others.proxies(place).len(), 1);
         others.look(std::iter::empty(), start + 41 * second);
         assert_eq!(others.proxies(place).len(), 0);
+        assert_eq!(others.silent(60 * second, start + 99 * second), Vec::<String>::new());
+        assert_eq!(others.silent(60 * second, start + 100 * second), ["r"]);
+        others.forget("r");
+        assert_eq!(others.silent(60 * second, start + 100 * second), Vec::<String>::new());
     }
 
     #[test]

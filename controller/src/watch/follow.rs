@@ -21,7 +21,7 @@ use super::{
 };
 
 /// First and longest pause after a failure; random below (full jitter).
-const PAUSE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(15));
+const PAUSE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
 /// Pause before what is forbidden or unknown is asked for again.
 const LONG_PAUSE: Duration = Duration::from_secs(20);
 /// Shortest pause before a list that was doubted is asked for again; the longest is thrice that.
@@ -124,7 +124,7 @@ where
             };
             let next = match event {
                 Ok(Some(Ok(event))) => self.event(event, stop).await,
-                Ok(Some(Err(error))) => self.failed(answer(&error), &error.to_string(), stop).await,
+                Ok(Some(Err(error))) => self.failed(answer(&error), &told(&error), stop).await,
                 Ok(None) => Next::Anew,
                 Err(_silent) => {
                     self.failed(Answer::Nothing, "the list does not go on", stop).await;
@@ -201,7 +201,7 @@ where
                 self.malformed.remove(key);
             }
             Change::Malformed(key, message) => {
-                tracing::warn!(kind = self.follow.scope.kind, object = %key, message, "an object does not decode; the last good version of it stays in force");
+                tracing::warn!(kind = self.follow.scope.kind, object = %key, reason = message, "an object does not decode; the last good version of it stays in force");
                 self.malformed.insert(key.clone());
             }
         }
@@ -275,10 +275,10 @@ where
         }
         match &state {
             State::Denied { message } => {
-                tracing::error!(watch = %scope, message, hint = scope.hint(), "a right is missing; everything else goes on without it");
+                tracing::error!(watch = %scope, reason = message, hint = scope.hint(), "a right is missing; everything else goes on without it");
             }
             State::Failing { message } => {
-                tracing::warn!(watch = %scope, message, "a watch fails; what is known stays in force and it is tried again");
+                tracing::warn!(watch = %scope, reason = message, "a watch fails; what is known stays in force and it is tried again");
             }
             State::Absent => tracing::info!(watch = %scope, "the API server does not know this kind"),
             State::Following => {
@@ -319,6 +319,17 @@ fn answer(error: &watcher::Error) -> Answer {
         | watcher::Error::WatchFailed(error) => of_client(error),
         watcher::Error::WatchError(status) => Answer::Status(status.code),
         watcher::Error::NoResourceVersion => Answer::Nothing,
+    }
+}
+
+/// What the API server says, or what is wrong with the way to it.
+fn told(error: &watcher::Error) -> String {
+    match error {
+        watcher::Error::InitialListFailed(kube::Error::Api(status))
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status))
+        | watcher::Error::WatchFailed(kube::Error::Api(status))
+        | watcher::Error::WatchError(status) => format!("{} (status {})", status.message, status.code),
+        other => other.to_string(),
     }
 }
 

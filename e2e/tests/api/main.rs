@@ -6,5 +6,6 @@
     reason = "tests: a failure here is a failed test"
 )]
 
+mod controller;
 mod identity;
 mod server;

@@ -29,9 +29,23 @@ pub(super) fn page() -> String {
             parts.push("Also the flags of the data plane, below.".to_owned());
         }
     }
+    let controller = propylon_controller::command();
+    parts.push(format!("## `propylon-controller`\n\n{}.", about(&controller)));
+    parts.push(flag_table(shown(&controller).collect()));
+    for command in controller
+        .get_subcommands()
+        .filter(|command| command.get_name() != "help")
+    {
+        parts.push(format!(
+            "## `propylon-controller {}`\n\n{}.",
+            command.get_name(),
+            about(command)
+        ));
+        parts.push(flag_table(shown(command).collect()));
+    }
     parts.push("## Data plane\n\nShared by `propylon run` and the proxy in a cluster.".to_owned());
     parts.push(flag_table(shown(&data_plane).collect()));
-    let sources = "the `Args` structs of `cli/src` and `proxy/src/config.rs`";
+    let sources = "the `Args` structs of `cli/src`, `controller/src/config.rs` and `proxy/src/config.rs`";
     table::page("Flags", sources, &parts)
 }
 
