@@ -217,9 +217,8 @@ impl Loop {
         self.sequence = sequence;
         match what {
             What::Set(object) => self.set(object, at),
-            What::Remove(kind, key) => self.remove(kind, &key, at),
             What::Dropped(Kind::Secret, key) if self.references.is_certificate(&key) => {}
-            What::Dropped(kind, key) => self.remove(kind, &key, at),
+            What::Remove(kind, key) | What::Dropped(kind, key) => self.remove(kind, &key, at),
             What::Malformed(object, message) => {
                 self.say(&object, Some(message));
                 self.changed(Lane::Other, at);

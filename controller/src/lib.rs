@@ -57,7 +57,7 @@ pub fn command() -> clap::Command {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome = match cli.command {
-        Some(Command::Uninstall(args)) => uninstall::main(args),
+        Some(Command::Uninstall(args)) => uninstall::main(&args),
         None => run::main(cli.args.into_config(&run::host_name())),
     };
     match outcome {

@@ -80,8 +80,7 @@ pub async fn run(context: Context, live: watch::Sender<Live>, timed: Timed, mut 
     let mut acknowledged = replica.context.publisher.acknowledged();
     loop {
         replica.listen();
-        let is_due = replica.due().is_some_and(|due| due <= clock::now());
-        if is_due {
+        if replica.due() <= clock::now() {
             tokio::select! {
                 () = stop.stopped() => break,
                 () = replica.write() => {}
@@ -91,9 +90,7 @@ pub async fn run(context: Context, live: watch::Sender<Live>, timed: Timed, mut 
                 () = replica.prune() => {}
             }
         }
-        let next = replica
-            .due()
-            .map_or_else(|| clock::now() + LOOK, |due| due.min(clock::now() + LOOK));
+        let next = replica.due().min(clock::now() + LOOK);
         tokio::select! {
             () = stop.stopped() => break,
             changed = acknowledged.changed() => if changed.is_err() { break },
@@ -146,12 +143,12 @@ impl Replica {
         });
     }
 
-    /// When to write next; none: never before something changes.
-    fn due(&self) -> Option<Monotonic> {
+    /// When to write next.
+    fn due(&self) -> Monotonic {
         let Some((at, told)) = &self.written else {
-            return Some(clock::now());
+            return clock::now();
         };
-        Some(*at + if *told == self.told { RENEW } else { WRITE })
+        *at + if *told == self.told { RENEW } else { WRITE }
     }
 
     async fn write(&mut self) {

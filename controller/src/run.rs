@@ -76,69 +76,13 @@ impl Running {
     /// # Errors
     /// As [`main`].
     pub async fn start(config: Config) -> Result<Self> {
-        let config = Arc::new(config);
-        let registry = Arc::new(Registry::new(RegistryConfig::default()));
-        let tasks = Arc::new(Tasks::new(Arc::clone(&registry)));
-        let settings = settings::start(&config, &tasks)?;
-        let client = connect(config.kubeconfig.as_deref()).await?;
-        let health = Health::new();
-        let probe = Arc::new(Probe::new(Duration::from_secs(60)));
-        let (inputs, receiver) = inputs::queue();
-        let stores = Start {
-            client: &client,
-            tasks: &tasks,
-            health: &health,
-            inputs: &inputs,
-            namespace: &config.namespace,
-            secrets_scope: &config.secrets_scope,
-        }
-        .all();
-        let (wanted, wanted_receiver) = channel::channel(Wanted::new());
-        tasks.spawn(
-            "references",
-            watch::keep_references(
-                client.clone(),
-                inputs,
-                health.clone(),
-                wanted_receiver,
-                tasks.stop_signal(),
-            ),
-        );
-        let (compiled, compiled_receiver) = channel::channel(Arc::new(Compiled::default()));
-        let publisher = Publisher::new();
-        let timed = Timed::default();
-        let on_first = {
-            let probe = Arc::clone(&probe);
-            Box::new(move || probe.set_tables_applied())
-        };
-        let parts = Parts {
-            inputs: receiver,
-            health: health.clone(),
-            settings: settings.clone(),
-            publisher: publisher.clone(),
-            compiled,
-            wanted,
-            timed: timed.clone(),
-            registry: Arc::clone(&registry),
-            on_first,
-        };
-        let compile = compile::spawn(parts, tasks.stop_signal()).context("starting the compile thread")?;
-        let (live, live_receiver) = channel::channel(Live::default());
-        let (is_leader, leader_receiver) = channel::channel(false);
-        let context = Context {
-            client,
-            config,
-            settings,
-            stores,
-            health,
-            publisher,
-            compiled: compiled_receiver,
-            live: live_receiver,
-            is_leader: leader_receiver,
-            registry,
-            probe,
-            tasks,
-        };
+        let (context, ends) = assemble(config).await?;
+        let Ends {
+            compile,
+            live,
+            is_leader,
+            timed,
+        } = ends;
         context.spawn("leader", |context, stop| {
             leader::run(context.client, context.config, is_leader, stop)
         });
@@ -175,6 +119,82 @@ impl Running {
             drop(self.compile.join());
         }
     }
+}
+
+/// The ends of the channels of a [`Context`] that are written, and the compile thread.
+struct Ends {
+    compile: std::thread::JoinHandle<()>,
+    live: channel::Sender<Live>,
+    is_leader: channel::Sender<bool>,
+    timed: Timed,
+}
+
+/// Starts the watches and the compile loop, and makes what the duties work with.
+async fn assemble(config: Config) -> Result<(Context, Ends)> {
+    let config = Arc::new(config);
+    let registry = Arc::new(Registry::new(RegistryConfig::default()));
+    let tasks = Arc::new(Tasks::new(Arc::clone(&registry)));
+    let settings = settings::start(&config, &tasks)?;
+    let client = connect(config.kubeconfig.as_deref()).await?;
+    let health = Health::new();
+    let probe = Arc::new(Probe::new(Duration::from_mins(1)));
+    let (inputs, receiver) = inputs::queue();
+    let stores = Start {
+        client: &client,
+        tasks: &tasks,
+        health: &health,
+        inputs: &inputs,
+        namespace: &config.namespace,
+        secrets_scope: &config.secrets_scope,
+    }
+    .all();
+    let (wanted, wanted_receiver) = channel::channel(Wanted::new());
+    let kept = watch::keep_references(
+        client.clone(),
+        inputs,
+        health.clone(),
+        wanted_receiver,
+        tasks.stop_signal(),
+    );
+    tasks.spawn("references", kept);
+    let (compiled, compiled_receiver) = channel::channel(Arc::new(Compiled::default()));
+    let (publisher, timed) = (Publisher::new(), Timed::default());
+    let first = Arc::clone(&probe);
+    let parts = Parts {
+        inputs: receiver,
+        health: health.clone(),
+        settings: settings.clone(),
+        publisher: publisher.clone(),
+        compiled,
+        wanted,
+        timed: timed.clone(),
+        registry: Arc::clone(&registry),
+        on_first: Box::new(move || first.set_tables_applied()),
+    };
+    let compile = compile::spawn(parts, tasks.stop_signal()).context("starting the compile thread")?;
+    let (live, live_receiver) = channel::channel(Live::default());
+    let (is_leader, leader_receiver) = channel::channel(false);
+    let context = Context {
+        client,
+        config,
+        settings,
+        stores,
+        health,
+        publisher,
+        compiled: compiled_receiver,
+        live: live_receiver,
+        is_leader: leader_receiver,
+        registry,
+        probe,
+        tasks,
+    };
+    let ends = Ends {
+        compile,
+        live,
+        is_leader,
+        timed,
+    };
+    Ok((context, ends))
 }
 
 /// The duties, one line each.

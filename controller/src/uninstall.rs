@@ -26,7 +26,7 @@ use propylon_kit::telemetry;
 use crate::{leader, replica, run};
 
 /// How long the pods of the controller get to end.
-const ENDED: Duration = Duration::from_secs(120);
+const ENDED: Duration = Duration::from_mins(2);
 /// How often it is looked whether they have.
 const LOOK: Duration = Duration::from_millis(500);
 /// Attempts for one object that somebody else writes at the same time.
@@ -60,7 +60,7 @@ pub struct UninstallArgs {
 ///
 /// # Errors
 /// When the controller does not end in two minutes, or a request fails; retryable.
-pub fn main(args: UninstallArgs) -> Result<()> {
+pub fn main(args: &UninstallArgs) -> Result<()> {
     telemetry::init("info").context("starting the log")?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -68,7 +68,7 @@ pub fn main(args: UninstallArgs) -> Result<()> {
         .context("starting the runtime")?;
     runtime.block_on(async {
         let client = run::connect(args.kubeconfig.as_deref()).await?;
-        uninstall(&client, &args).await
+        Box::pin(uninstall(&client, args)).await
     })
 }
 

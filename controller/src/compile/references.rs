@@ -109,7 +109,7 @@ fn secrets<'a>(metadata: &'a ObjectMeta, names: impl Iterator<Item = &'a str>) -
     let annotations = metadata.annotations.iter();
     let named = annotations.flat_map(|annotations| ANNOTATIONS.iter().filter_map(|name| annotations.get(*name)));
     let key = |text: &str| {
-        let (namespace, name) = text.trim().split_once('/').unwrap_or((namespace, text.trim()));
+        let (namespace, name) = text.trim().split_once('/').unwrap_or_else(|| (namespace, text.trim()));
         (!namespace.is_empty() && !name.is_empty()).then(|| Key::new(namespace, name))
     };
     names.chain(named.map(String::as_str)).filter_map(key).collect()

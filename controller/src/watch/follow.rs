@@ -177,7 +177,7 @@ where
                 self.is_listing = false;
                 self.strategy.listed();
                 self.backoff.reset();
-                self.say(State::Following);
+                self.say(&State::Following);
                 self.target.listed().await;
                 Next::Go
             }
@@ -219,7 +219,7 @@ where
     }
 
     async fn doubt(&mut self, held: usize, known: usize, stop: &mut StopSignal) {
-        self.say(State::Doubting { held });
+        self.say(&State::Doubting { held });
         if held == 0 {
             return;
         }
@@ -241,20 +241,20 @@ where
                 return Next::Anew;
             }
             Verdict::Again => {
-                self.say(State::Failing {
+                self.say(&State::Failing {
                     message: message.to_owned(),
                 });
                 let pause = self.backoff.pause(&mut self.rng);
                 wait(pause, stop).await;
             }
             Verdict::Denied => {
-                self.say(State::Denied {
+                self.say(&State::Denied {
                     message: message.to_owned(),
                 });
                 wait(LONG_PAUSE, stop).await;
             }
             Verdict::Absent => {
-                self.say(State::Absent);
+                self.say(&State::Absent);
                 wait(LONG_PAUSE, stop).await;
             }
         }
@@ -262,29 +262,16 @@ where
     }
 
     /// Notes how the watch fares; logged where it fares otherwise than before.
-    fn say(&self, state: State) {
-        let scope = &self.follow.scope;
+    fn say(&self, state: &State) {
         let mut before = None;
-        self.follow.health.update(scope, |report| {
+        self.follow.health.update(&self.follow.scope, |report| {
             report.objects = self.belief.len();
             report.malformed = self.malformed.len();
             before = Some(std::mem::replace(&mut report.state, state.clone()));
         });
-        if before.is_some_and(|before| std::mem::discriminant(&before) == std::mem::discriminant(&state)) {
-            return;
-        }
-        match &state {
-            State::Denied { message } => {
-                tracing::error!(watch = %scope, reason = message, hint = scope.hint(), "a right is missing; everything else goes on without it");
-            }
-            State::Failing { message } => {
-                tracing::warn!(watch = %scope, reason = message, "a watch fails; what is known stays in force and it is tried again");
-            }
-            State::Absent => tracing::info!(watch = %scope, "the API server does not know this kind"),
-            State::Following => {
-                tracing::info!(watch = %scope, objects = self.belief.len(), "followed");
-            }
-            State::Listing | State::Doubting { .. } => {}
+        let is_same = before.is_some_and(|before| std::mem::discriminant(&before) == std::mem::discriminant(state));
+        if !is_same {
+            log(&self.follow.scope, state, self.belief.len());
         }
     }
 
@@ -297,6 +284,25 @@ where
             Event::InitApply(guard) => Event::InitApply(seen(guard, hides)),
             Event::InitDone => Event::InitDone,
         }
+    }
+}
+
+#[expect(
+    clippy::cognitive_complexity,
+    reason = "each line of the log counts as a branch; it is one match"
+)]
+fn log(scope: &Scope, state: &State, objects: usize) {
+    match state {
+        State::Denied { message } => {
+            let hint = scope.hint();
+            tracing::error!(watch = %scope, reason = message, hint, "a right is missing; everything else goes on without it");
+        }
+        State::Failing { message } => {
+            tracing::warn!(watch = %scope, reason = message, "a watch fails; what is known stays in force and it is tried again");
+        }
+        State::Absent => tracing::info!(watch = %scope, "the API server does not know this kind"),
+        State::Following => tracing::info!(watch = %scope, objects, "followed"),
+        State::Listing | State::Doubting { .. } => {}
     }
 }
 

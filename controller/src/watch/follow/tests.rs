@@ -73,11 +73,9 @@ fn start(fake: Fake) -> Running {
 
 impl Running {
     async fn until(&mut self, holds: impl FnMut(&(State, usize)) -> bool) -> State {
-        let reached = timeout(PATIENCE, self.state.wait_for(holds)).await;
-        match reached {
-            Ok(state) => state.unwrap().0.clone(),
-            Err(_) => panic!("never; {:?}; {:?}", self.health.reports(), self.fake.requests()),
-        }
+        let reached = timeout(PATIENCE, self.state.wait_for(holds)).await.ok();
+        let reached = reached.map(|state| state.unwrap().0.clone());
+        reached.unwrap_or_else(|| panic!("never; {:?}; {:?}", self.health.reports(), self.fake.requests()))
     }
 
     async fn listed(&mut self) -> State {
@@ -248,7 +246,7 @@ async fn a_missing_right_is_told_and_mended() {
 #[tokio::test(start_paused = true)]
 async fn an_object_that_does_not_decode_is_told_and_the_rest_goes_on() {
     let fake = Fake::of(&["a", "b"]);
-    fake.set_raw("bad", serde_json::json!({"data": 7}));
+    fake.set_raw("bad", &serde_json::json!({"data": 7}));
     let mut running = start(fake);
     let state = running.listed().await;
     assert_eq!(state["a"], Ok(String::new()));

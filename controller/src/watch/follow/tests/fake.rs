@@ -52,7 +52,7 @@ impl Fake {
     pub(super) fn of(names: &[&str]) -> Self {
         let fake = Self::default();
         for name in names {
-            fake.set_raw(name, json!({}));
+            fake.set_raw(name, &json!({}));
         }
         fake
     }
@@ -71,10 +71,10 @@ impl Fake {
     }
 
     pub(super) fn set(&self, name: &str, data: &str) {
-        self.set_raw(name, json!({"data": {"key": data}}));
+        self.set_raw(name, &json!({"data": {"key": data}}));
     }
 
-    pub(super) fn set_raw(&self, name: &str, fields: Value) {
+    pub(super) fn set_raw(&self, name: &str, fields: &Value) {
         let mut state = self.lock();
         let is_new = !state.objects.contains_key(name);
         let mut object = json!({"apiVersion": "v1", "kind": "ConfigMap"});
@@ -85,7 +85,7 @@ impl Fake {
         state.version += 1;
         object["metadata"] = json!({"namespace": "n", "name": name, "resourceVersion": state.version.to_string()});
         state.objects.insert(name.to_owned(), object.clone());
-        state.tell(if is_new { "ADDED" } else { "MODIFIED" }, object);
+        state.tell(if is_new { "ADDED" } else { "MODIFIED" }, &object);
     }
 
     pub(super) fn delete(&self, name: &str) {
@@ -93,7 +93,7 @@ impl Fake {
         let mut object = state.objects.remove(name).unwrap();
         state.version += 1;
         object["metadata"]["resourceVersion"] = json!(state.version.to_string());
-        state.tell("DELETED", object);
+        state.tell("DELETED", &object);
     }
 
     /// Whether it can be reached; open watches end.
@@ -159,7 +159,7 @@ impl Fake {
 }
 
 impl State {
-    fn tell(&mut self, kind: &str, object: Value) {
+    fn tell(&mut self, kind: &str, object: &Value) {
         let event = json!({"type": kind, "object": object});
         self.log.push((self.version, event.clone()));
         self.watches.retain(|watch| watch.try_send(line(&event)).is_ok());
