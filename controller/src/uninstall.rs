@@ -140,7 +140,7 @@ async fn stop(client: &Client, args: &UninstallArgs) -> Result<()> {
     Ok(())
 }
 
-/// Takes our finalizer and our addresses from Services.
+/// Takes our finalizer, our notes and our addresses from Services.
 async fn services(client: &Client) -> Result<usize> {
     let mut count = 0;
     for service in all(&Api::<Service>::all(client.clone()))
@@ -163,10 +163,10 @@ async fn services(client: &Client) -> Result<usize> {
     Ok(count)
 }
 
-/// Takes our finalizer from a Service; whether it had one.
+/// Takes our finalizer and our notes from a Service; whether it had any.
 async fn release(api: &Api<Service>, service: Service) -> Result<bool> {
     let name = service.name_any();
-    let is_ours = plan::without_finalizer(service.meta()).is_some();
+    let is_ours = plan::without_marks(service.meta()).is_some();
     let mut service = Some(service);
     for _ in 0..ATTEMPTS {
         // What is read again after a conflict needs the right to get; the hook lists instead.
@@ -177,13 +177,13 @@ async fn release(api: &Api<Service>, service: Service) -> Result<bool> {
                 None => return Ok(is_ours),
             },
         };
-        let Some(patch) = plan::without_finalizer(current.meta()) else {
+        let Some(patch) = plan::without_marks(current.meta()) else {
             return Ok(is_ours);
         };
         match api.patch(&name, &PatchParams::default(), &Patch::Merge(patch)).await {
             Err(kube::Error::Api(status)) if status.code == 409 => {}
             other => {
-                gone(other).with_context(|| format!("taking the finalizer from Service {name}"))?;
+                gone(other).with_context(|| format!("taking our marks from Service {name}"))?;
                 return Ok(is_ours);
             }
         }

@@ -9,6 +9,8 @@ use serde_json::{Value, json};
 const FINALIZER: &str = "service.kubernetes.io/load-balancer-cleanup";
 /// What the names of our field managers begin with.
 const MANAGERS: &str = "propylon-";
+/// What the names of our annotations begin with.
+const NOTES: &str = "propylon.dev/";
 /// Label of what we make of the release's values.
 const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "propylon-controller");
 
@@ -22,21 +24,52 @@ pub(super) fn no_addresses() -> Value {
     json!({"status": {"loadBalancer": {"ingress": null}}})
 }
 
-/// The patch that takes our finalizer from a Service, unless it has changed since; none: it has none of ours.
-pub(super) fn without_finalizer(metadata: &ObjectMeta) -> Option<Value> {
+/// The patch that takes our finalizer and our notes from a Service, unless it has changed since; none: it has none of ours.
+pub(super) fn without_marks(metadata: &ObjectMeta) -> Option<Value> {
     let finalizers = metadata.finalizers.as_deref().unwrap_or_default();
-    let path = format!("/f:metadata/f:finalizers/v:\"{}\"", FINALIZER.replace('/', "~1"));
-    let is_ours = owned(metadata, None).any(|fields| fields.pointer(&path).is_some());
-    // A Service that was allocated has our status, whoever set the finalizer again since.
-    let is_ours = is_ours || wrote_addresses(metadata);
-    if !is_ours || !finalizers.iter().any(|finalizer| finalizer == FINALIZER) {
+    let has_finalizer = is_finalizer_ours(metadata) && finalizers.iter().any(|finalizer| finalizer == FINALIZER);
+    let notes = notes(metadata);
+    if !has_finalizer && notes.is_empty() {
         return None;
     }
-    let left: Vec<&String> = finalizers.iter().filter(|finalizer| *finalizer != FINALIZER).collect();
-    Some(json!({"metadata": {
-        "resourceVersion": metadata.resource_version,
-        "finalizers": left,
-    }}))
+    let mut patch = json!({"resourceVersion": metadata.resource_version});
+    if has_finalizer {
+        let left: Vec<&String> = finalizers.iter().filter(|finalizer| *finalizer != FINALIZER).collect();
+        patch["finalizers"] = json!(left);
+    }
+    if !notes.is_empty() {
+        let gone = notes.into_iter().map(|note| (note.to_owned(), Value::Null));
+        patch["annotations"] = Value::Object(gone.collect());
+    }
+    Some(json!({ "metadata": patch }))
+}
+
+fn is_finalizer_ours(metadata: &ObjectMeta) -> bool {
+    let path = format!("/f:metadata/f:finalizers/v:\"{}\"", FINALIZER.replace('/', "~1"));
+    // A Service that was allocated has our status, whoever set the finalizer again since.
+    owned(metadata, None).any(|fields| fields.pointer(&path).is_some()) || wrote_addresses(metadata)
+}
+
+/// Our annotations that nobody but us wrote: what a user asked for stays.
+fn notes(metadata: &ObjectMeta) -> Vec<&str> {
+    let names = metadata.annotations.iter().flatten().map(|(name, _)| name.as_str());
+    let is_ours = |name: &&str| {
+        let path = format!(
+            "/f:metadata/f:annotations/f:{}",
+            name.replace('~', "~0").replace('/', "~1")
+        );
+        let entries = metadata.managed_fields.iter().flatten();
+        let mut owners = entries
+            .filter(|entry| {
+                entry
+                    .fields_v1
+                    .as_ref()
+                    .is_some_and(|fields| fields.0.pointer(&path).is_some())
+            })
+            .peekable();
+        owners.peek().is_some() && owners.all(|entry| is_our_manager(entry.manager.as_deref()))
+    };
+    names.filter(|name| name.starts_with(NOTES)).filter(is_ours).collect()
 }
 
 /// Whether we made the object.
@@ -51,13 +84,14 @@ pub(super) fn is_made_by_us(metadata: &ObjectMeta) -> bool {
 fn owned<'a>(metadata: &'a ObjectMeta, subresource: Option<&'a str>) -> impl Iterator<Item = &'a Value> {
     let entries = metadata.managed_fields.iter().flatten();
     let ours = entries.filter(move |entry| {
-        let is_manager = entry
-            .manager
-            .as_deref()
-            .is_some_and(|manager| manager.starts_with(MANAGERS));
-        is_manager && entry.subresource.as_deref().filter(|name| !name.is_empty()) == subresource
+        is_our_manager(entry.manager.as_deref())
+            && entry.subresource.as_deref().filter(|name| !name.is_empty()) == subresource
     });
     ours.filter_map(|entry| entry.fields_v1.as_ref().map(|fields| &fields.0))
+}
+
+fn is_our_manager(manager: Option<&str>) -> bool {
+    manager.is_some_and(|manager| manager.starts_with(MANAGERS))
 }
 
 #[cfg(test)]
@@ -83,7 +117,7 @@ mod tests {
             {"manager": "propylon-status", "operation": "Apply", "subresource": "status", "fieldsV1": status},
         ]));
         assert!(wrote_addresses(&both));
-        let patch = without_finalizer(&both).unwrap();
+        let patch = without_marks(&both).unwrap();
         assert_eq!(
             patch,
             json!({"metadata": {"resourceVersion": "7", "finalizers": ["example.com/other"]}})
@@ -99,8 +133,36 @@ mod tests {
             {"manager": "metallb", "operation": "Update", "subresource": "status", "fieldsV1": status},
         ]));
         assert!(!wrote_addresses(&foreign));
-        assert_eq!(without_finalizer(&foreign), None);
-        assert_eq!(without_finalizer(&ObjectMeta::default()), None);
+        assert_eq!(without_marks(&foreign), None);
+        assert_eq!(without_marks(&ObjectMeta::default()), None);
+    }
+
+    #[test]
+    fn notes_go_and_what_the_user_asked_for_stays() {
+        let path = json!({"f:metadata": {"f:annotations": {"f:propylon.dev/lb-path": {}}}});
+        let pool = json!({"f:metadata": {"f:annotations": {"f:propylon.dev/address-pool": {}}}});
+        let mut service = metadata(&json!([
+            {"manager": "propylon-controller", "operation": "Update", "fieldsV1": path},
+            {"manager": "kubectl-client-side-apply", "operation": "Update", "fieldsV1": pool},
+        ]));
+        service.annotations = Some(
+            [
+                ("propylon.dev/lb-path", "proxy"),
+                ("propylon.dev/address-pool", "a"),
+                ("team", "b"),
+            ]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .into(),
+        );
+        let patch = without_marks(&service).unwrap();
+        assert_eq!(
+            patch,
+            json!({"metadata": {"resourceVersion": "7", "annotations": {"propylon.dev/lb-path": null}}})
+        );
+        let mut managed = service.managed_fields.clone().unwrap();
+        managed[0].manager = Some("kubectl-client-side-apply".to_owned());
+        service.managed_fields = Some(managed);
+        assert_eq!(without_marks(&service), None);
     }
 
     #[test]
