@@ -50,11 +50,16 @@ pub(crate) mod optional_base64_list {
     #[serde(transparent)]
     struct List(#[serde(with = "super::base64_list")] Arc<[Vec<u8>]>);
 
+    #[expect(clippy::ref_option, reason = "serde calls it with a reference to the field")]
     pub(crate) fn serialize<S: Serializer>(list: &Option<Arc<[Vec<u8>]>>, serializer: S) -> Result<S::Ok, S::Error> {
         list.clone().map(List).serialize(serializer)
     }
 
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Arc<[Vec<u8>]>>, D::Error> {
-        Ok(Option::<List>::deserialize(deserializer)?.map(|list| list.0))
+    pub(crate) fn deserialize<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+    where
+        D: Deserializer<'de>,
+        T: From<Arc<[Vec<u8>]>>,
+    {
+        Ok(Option::<List>::deserialize(deserializer)?.map(|list| T::from(list.0)))
     }
 }

@@ -1,4 +1,4 @@
-//! `propylon.v1.Identity/Issue`: a proxy buys its client certificate, once, with a token of its ServiceAccount.
+//! `propylon.v1.Identity/Issue`: a proxy buys its client certificate, once, with a token of its `ServiceAccount`.
 //!
 //! The method is served on the port of the stream, over TLS that authenticates the controller only. Who signs, and who
 //! checks the token, is the controller's matter: it implements [`Issuer`].

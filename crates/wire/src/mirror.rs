@@ -206,7 +206,7 @@ impl Mirror {
         let homeless = plan::without_pools(&self.resources, &delta);
         self.put_off(&mut delta, homeless);
         self.withheld.clear();
-        if !self.rejected.is_empty() {
+        if plan::may_break(&delta, !self.rejected.is_empty()) {
             self.withheld = plan::withhold(&self.resources, &mut delta);
         }
         self.bring_to_life(delta, apply);
@@ -281,12 +281,7 @@ impl Mirror {
             return Ok(());
         }
         let expected = StateVersion::from_bytes(&commit.state).ok_or(MirrorError::Length(commit.state.len()))?;
-        let mut state = self.state;
-        for (old, new) in staged.versions(&self.seen, &self.foreign) {
-            old.into_iter().for_each(|version| state.subtract(version));
-            new.into_iter().for_each(|version| state.add(version));
-        }
-        if state == expected {
+        if self.state_after(staged) == expected {
             return Ok(());
         }
         self.is_doubtful = true;
@@ -295,11 +290,22 @@ impl Mirror {
         })
     }
 
-    fn see(&mut self, staged: &Staged) {
+    /// The version of what will be seen after a transaction.
+    fn state_after(&self, staged: &Staged) -> StateVersion {
+        let mut state = self.state;
         for (old, new) in staged.versions(&self.seen, &self.foreign) {
-            old.into_iter().for_each(|version| self.state.subtract(version));
-            new.into_iter().for_each(|version| self.state.add(version));
+            if let Some(old) = old {
+                state.subtract(old);
+            }
+            if let Some(new) = new {
+                state.add(new);
+            }
         }
+        state
+    }
+
+    fn see(&mut self, staged: &Staged) {
+        self.state = self.state_after(staged);
         staged.see(&mut self.seen, &mut self.foreign);
         for key in staged.keys() {
             self.rejected.remove(key);

@@ -130,7 +130,7 @@ where
 }
 
 /// How long a proxy may leave what is sent to it unread.
-const STALL: Duration = Duration::from_secs(60);
+const STALL: Duration = Duration::from_mins(1);
 
 /// How long the issuer may take.
 const ISSUING: Duration = Duration::from_secs(10);

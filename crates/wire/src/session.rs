@@ -326,12 +326,14 @@ impl Session {
             item.write(&mut response);
             self.overtook.insert(key.clone(), encoded.version);
         }
-        let generation = self.lane_cursor;
         self.lane_cursor = store.generation();
         if response.resources.is_empty() {
             return None;
         }
+        // What the proxy has when it reads this.
+        let mut generation = self.bulk.as_ref().map_or(self.applied, |bulk| bulk.generation);
         if let Some(bulk) = self.bulk.as_mut().filter(|bulk| !bulk.is_committed) {
+            generation = self.applied;
             bulk.is_overtaken = true;
             let overtook = &self.overtook;
             bulk.items.retain(|item| !item.is_put_of(overtook));

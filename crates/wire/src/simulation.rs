@@ -28,7 +28,7 @@ fn a_proxy_ends_with_the_controllers_state_whatever_happened() {
         return println!("{happened:?}");
     }
     let mut all = Happened::default();
-    (0..SEEDS).for_each(|seed| all.add(run(seed)));
+    (0..SEEDS).for_each(|seed| all.add(&run(seed)));
     println!("{all:?}");
     assert!(all.is_everything(), "the faults do not reach everything: {all:?}");
 }
@@ -44,7 +44,7 @@ struct Happened {
 }
 
 impl Happened {
-    fn add(&mut self, other: Self) {
+    fn add(&mut self, other: &Self) {
         self.asked += other.asked;
         self.overtook += other.overtook;
         self.in_parts += other.in_parts;

@@ -203,7 +203,9 @@ impl<W: Write> Sink<W> {
 
 fn digest_of(parts: &[&[u8]]) -> digest::Digest {
     let mut context = digest::Context::new(&digest::SHA256);
-    parts.iter().for_each(|part| context.update(part));
+    for part in parts {
+        context.update(part);
+    }
     context.finish()
 }
 

@@ -86,11 +86,11 @@ pub(crate) fn changes(delta: &Delta) -> impl Iterator<Item = (ResourceKey, Optio
         .chain(l4)
 }
 
-fn list<'a, N: AsRef<Arc<str>>, T>(
-    map: &'a BTreeMap<N, Option<Arc<T>>>,
+fn list<N: AsRef<Arc<str>>, T>(
+    map: &BTreeMap<N, Option<Arc<T>>>,
     kind: ResourceKind,
     wrap: fn(Arc<T>) -> Value,
-) -> impl Iterator<Item = (ResourceKey, Option<Value>)> + 'a {
+) -> impl Iterator<Item = (ResourceKey, Option<Value>)> + '_ {
     map.iter().map(move |(name, value)| {
         let key = ResourceKey::new(kind, Arc::clone(name.as_ref()));
         (key, value.as_ref().map(|value| wrap(Arc::clone(value))))
@@ -146,11 +146,11 @@ pub(crate) fn find(resources: &Resources, key: &ResourceKey) -> Option<Value> {
 
 /// Every resource of a state.
 pub(crate) fn all(resources: &Resources) -> impl Iterator<Item = (ResourceKey, Value)> + '_ {
-    fn list<'a, N: AsRef<Arc<str>>, T>(
-        map: &'a BTreeMap<N, Arc<T>>,
+    fn list<N: AsRef<Arc<str>>, T>(
+        map: &BTreeMap<N, Arc<T>>,
         kind: ResourceKind,
         wrap: fn(Arc<T>) -> Value,
-    ) -> impl Iterator<Item = (ResourceKey, Value)> + 'a {
+    ) -> impl Iterator<Item = (ResourceKey, Value)> + '_ {
         map.iter().map(move |(name, value)| {
             let key = ResourceKey::new(kind, Arc::clone(name.as_ref()));
             (key, wrap(Arc::clone(value)))

@@ -1,6 +1,6 @@
 //! What of a delta may come to life, and what must stay alive: the references between resources.
 
-use std::collections::{BTreeSet, HashSet};
+use std::{collections::BTreeSet, sync::Arc};
 
 use propylon_model::{Delta, Resources};
 
@@ -36,44 +36,53 @@ pub(super) fn without_pools(resources: &Resources, delta: &Delta) -> Vec<(Resour
     homeless
 }
 
+/// Whether a delta takes something away that may still be named: a pool, or anything while there are rejections.
+pub(super) fn may_break(delta: &Delta, has_rejections: bool) -> bool {
+    has_rejections || delta.pools.values().any(Option::is_none)
+}
+
 /// Takes those removals out of a delta whose resource is still named by one that stays, and returns them.
 ///
 /// # Cost
-/// Linear in all resources; only needed while a resource is not taken.
+/// Linear in all resources, where the delta removes any that can be named.
 pub(super) fn withhold(resources: &Resources, delta: &mut Delta) -> BTreeSet<ResourceKey> {
     let mut withheld = BTreeSet::new();
     // What refers to others first: a pool that stays keeps its endpoints.
     for kind in [ResourceKind::Pool, ResourceKind::Endpoints, ResourceKind::Certificate] {
-        let removed = removals(delta, kind);
+        let removed = removals(resources, delta, kind);
         if removed.is_empty() {
             continue;
         }
         let mut after = resources.clone();
         after.apply(delta);
-        let needed = referenced(&after);
-        for key in removed {
-            if needed.contains(&key) && value::find(resources, &key).is_some() {
-                value::take_out(delta, &key);
-                withheld.insert(key);
-            }
+        for name in named(&after, kind, &removed) {
+            let key = ResourceKey { kind, name };
+            value::take_out(delta, &key);
+            withheld.insert(key);
         }
     }
     withheld
 }
 
-fn removals(delta: &Delta, kind: ResourceKind) -> Vec<ResourceKey> {
+/// The names of a kind that a delta takes away.
+fn removals(resources: &Resources, delta: &Delta, kind: ResourceKind) -> BTreeSet<Arc<str>> {
     value::changes(delta)
-        .filter(|(key, change)| key.kind == kind && change.is_none())
-        .map(|(key, _)| key)
+        .filter(|(key, change)| key.kind == kind && change.is_none() && value::find(resources, key).is_some())
+        .map(|(key, _)| key.name)
         .collect()
 }
 
-fn referenced(resources: &Resources) -> HashSet<ResourceKey> {
-    let mut needed = HashSet::new();
+/// Those of the names that some resource refers to.
+fn named(resources: &Resources, kind: ResourceKind, names: &BTreeSet<Arc<str>>) -> BTreeSet<Arc<str>> {
+    let mut found = BTreeSet::new();
     for (_, value) in value::all(resources) {
-        value.for_each_reference(|kind, name| {
-            needed.insert(ResourceKey::new(kind, name));
+        value.for_each_reference(|referred, name| {
+            if referred == kind
+                && let Some(name) = names.get(name)
+            {
+                found.insert(Arc::clone(name));
+            }
         });
     }
-    needed
+    found
 }

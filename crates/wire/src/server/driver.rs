@@ -99,7 +99,7 @@ impl Driver {
 }
 
 /// How long the proxy may take to answer.
-const ANSWER: Duration = Duration::from_secs(60);
+const ANSWER: Duration = Duration::from_mins(1);
 
 /// Since when a message waits to be read by the proxy.
 #[derive(Clone, Debug, Default)]

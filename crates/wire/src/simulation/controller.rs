@@ -75,9 +75,12 @@ impl Controller {
 
     fn publish(&mut self, delta: &Delta, garbled: &BTreeSet<ResourceKey>) {
         let encode = |(key, value): (ResourceKey, Option<Value>)| {
-            let encoded = value.map(|value| match garbled.contains(&key) {
-                true => Encoded::of_payload(key.clone(), "{".into()),
-                false => Encoded::new(key.clone(), &value).expect("it can be encoded"),
+            let encoded = value.map(|value| {
+                if garbled.contains(&key) {
+                    Encoded::of_payload(key.clone(), "{".into())
+                } else {
+                    Encoded::new(key.clone(), &value).expect("it can be encoded")
+                }
             });
             (key, encoded)
         };

@@ -93,7 +93,7 @@ impl Proxy {
             }
             assert_eq!(value::find(&self.tables.live, &key), Some(value), "{key}");
         }
-        self.check_cascade(&cascade, &rejected, world);
+        check_cascade(&cascade, &rejected, world);
         for (key, _) in value::all(&self.tables.live) {
             let is_there = value::find(&world.resources, &key).is_some();
             assert!(
@@ -108,20 +108,20 @@ impl Proxy {
             assert_eq!(self.tables.live, world.resources);
         }
     }
+}
 
-    /// Good resources are rejected only where a pool that they name is bad.
-    fn check_cascade(&self, cascade: &BTreeSet<ResourceKey>, rejected: &BTreeSet<ResourceKey>, world: &World) {
-        for key in cascade {
-            let group = value::find(&world.resources, key).expect("it is there");
-            let mut names_bad = false;
-            group.for_each_reference(|kind, name| {
-                names_bad |= rejected.contains(&ResourceKey::new(kind, name));
-            });
-            assert!(
-                key.kind == ResourceKind::RouteGroup && names_bad,
-                "{key} is good, and rejected"
-            );
-        }
+/// Good resources are rejected only where a pool that they name is bad.
+fn check_cascade(cascade: &BTreeSet<ResourceKey>, rejected: &BTreeSet<ResourceKey>, world: &World) {
+    for key in cascade {
+        let group = value::find(&world.resources, key).expect("it is there");
+        let mut names_bad = false;
+        group.for_each_reference(|kind, name| {
+            names_bad |= rejected.contains(&ResourceKey::new(kind, name));
+        });
+        assert!(
+            key.kind == ResourceKind::RouteGroup && names_bad,
+            "{key} is good, and rejected"
+        );
     }
 }
 

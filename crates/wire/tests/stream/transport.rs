@@ -1,6 +1,7 @@
 //! The transport: what is published arrives, over a pipe that may be cut.
 
 use std::{
+    future::{Ready, ready},
     io,
     sync::{Arc, Mutex},
     time::Duration,
@@ -43,11 +44,11 @@ impl Apply for Proxy {
 }
 
 /// A pipe to a server of the publisher.
-async fn pipe(publisher: Publisher) -> io::Result<DuplexStream> {
+fn pipe(publisher: Publisher) -> Ready<io::Result<DuplexStream>> {
     let (near, far) = tokio::io::duplex(64 << 10);
     #[expect(clippy::disallowed_methods, reason = "a test has no tasks of its own to drain")]
     tokio::spawn(async move { propylon_wire::serve(far, build::proxy("proxy-a"), &publisher).await });
-    Ok(near)
+    ready(Ok(near))
 }
 
 /// Lets the client follow the publisher until the scenario is over.
@@ -138,9 +139,12 @@ async fn a_rejected_resource_is_told_and_not_sent_again() {
             .endpoints
             .insert(EndpointsName::new(name), Some(Arc::new(build::endpoints(9))));
         let generation = publisher.publish(&delta);
-        until(&mut status, |status| status.generation == generation).await;
+        let mut acknowledged = publisher.acknowledged();
+        while publisher.proxies()[0].acknowledged != generation {
+            let changed = timeout(Duration::from_secs(30), acknowledged.changed()).await;
+            changed.expect("in time").expect("lives");
+        }
         assert_eq!(proxy.live.lock().unwrap().endpoints[name].endpoints.len(), 1);
-        // The next one is taken, and the rejection is over.
         *proxy.refuses.lock().unwrap() = None;
         let rejected = publisher.proxies()[0].rejected.clone();
         assert_eq!(
