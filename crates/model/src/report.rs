@@ -103,9 +103,12 @@ report_reasons! {
     ConfigMapEntryInvalid = PRP0027 Error,
     /// The config map of services that a flag names does not exist; no port of it is served.
     ConfigMapNotFound = PRP0028 Warning,
+    /// An annotation names an object of another namespace, where no `ReferenceGrant` allows it; it is not used.
+    CrossNamespaceRefDenied = PRP0035 Error,
     /// The same object stands in two places; the first path in order wins.
     DuplicateObject = PRP0014 Error,
-    /// An endpoint's address is of a range that requests must not be sent to (loopback, link-local); it is left out.
+    /// An endpoint's address is one that requests must not be sent to (loopback, link-local, or a node's own without the pod
+    /// that has it); it is left out.
     EndpointDenied = PRP0015 Warning,
     /// The name of a Service of type `ExternalName` is one of the cluster or of the proxy's own host; the path answers 503.
     ExternalNameDenied = PRP0026 Error,
@@ -316,6 +319,7 @@ mod tests {
             ("PRP0032", "PortNotServed"),
             ("PRP0033", "ProtocolUnsupported"),
             ("PRP0034", "SourceRangeInvalid"),
+            ("PRP0035", "CrossNamespaceRefDenied"),
             ("PRP0101", "RouteShadowed"),
             ("PRP0102", "HostHidesWildcard"),
             ("PRP0103", "HostSharedAcrossNamespaces"),

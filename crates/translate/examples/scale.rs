@@ -171,7 +171,7 @@ fn slice(number: usize, endpoints: usize, version: usize) -> Object {
     let endpoint = |index: usize| Endpoint {
         addresses: vec![format!(
             "10.{}.{}.{}",
-            version % 250,
+            if version == 0 { 0 } else { version % 200 + 1 },
             (number * endpoints + index) / 250 % 250,
             index % 250
         )],

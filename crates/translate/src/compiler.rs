@@ -152,7 +152,7 @@ impl Compiler {
     }
 
     /// The objects of a kind that are named by others, by an annotation or by a flag, whether they exist or not, as of the
-    /// last compile: Secrets and config maps. Of these kinds nothing else needs to be known.
+    /// last compile: Secrets and config maps, and the pods that are to prove the address of an endpoint. Of these kinds nothing else needs to be known.
     ///
     /// # Cost
     /// Linear in their number.
@@ -162,6 +162,7 @@ impl Compiler {
                 let flags = [&self.options.tcp_services, &self.options.udp_services];
                 flags.into_iter().flatten().cloned().collect()
             }
+            Kind::Pod => self.engine.pods().cloned().collect(),
             Kind::Secret => {
                 let default = self.options.default_tls_secret.iter();
                 self.engine.secrets().chain(default).cloned().collect()

@@ -10,6 +10,7 @@ use k8s_openapi::api::{core::v1::ServiceSpec, discovery::v1 as discovery};
 use propylon_model::{Endpoint, Endpoints, L4Protocol, TrafficDistribution};
 
 use crate::{
+    cluster::Pod,
     engine::Index,
     world::{Key, World},
 };
@@ -42,6 +43,11 @@ impl Slices {
         before.into_iter().chain(now).collect()
     }
 
+    /// The Service of a slice.
+    pub(crate) fn service(&self, slice: &Key) -> Option<&Key> {
+        self.services.get(slice)
+    }
+
     /// The slices of a Service, in the order of their names.
     pub(crate) fn get<'w>(&self, service: &Key, world: &'w World) -> Vec<&'w discovery::EndpointSlice> {
         let slices = self.by_service.of(service);
@@ -50,9 +56,45 @@ impl Slices {
     }
 }
 
+/// The addresses that are nodes' own.
+#[derive(Debug, Default)]
+pub(crate) struct NodeAddresses {
+    nodes: Index<IpAddr, Key>,
+    of_node: BTreeMap<Key, BTreeSet<IpAddr>>,
+}
+
+impl NodeAddresses {
+    /// Looks again at a node that changed; the addresses that it has now and had not, or had and has no longer.
+    pub(crate) fn update(&mut self, node: &Key, world: &World) -> BTreeSet<IpAddr> {
+        let now = world.nodes.get(node).map(|found| &found.addresses);
+        let now: BTreeSet<IpAddr> = now.into_iter().flatten().map(IpAddr::to_canonical).collect();
+        let before = self.of_node.remove(node).unwrap_or_default();
+        self.nodes.replace(node, &before, &now);
+        let changed = before.symmetric_difference(&now).copied().collect();
+        if !now.is_empty() {
+            self.of_node.insert(node.clone(), now);
+        }
+        changed
+    }
+
+    fn has(&self, ip: IpAddr) -> bool {
+        self.nodes.has(&ip.to_canonical())
+    }
+}
+
+/// Whether a slice has one of some addresses.
+pub(crate) fn mentions(slice: &discovery::EndpointSlice, addresses: &BTreeSet<IpAddr>) -> bool {
+    let mut given = slice.endpoints.iter().filter_map(address_of);
+    given.any(|address| addresses.contains(&address.to_canonical()))
+}
+
 /// What decides about an endpoint besides itself.
 #[derive(Clone, Copy)]
-pub(crate) struct Policy {
+pub(crate) struct Policy<'a> {
+    /// The addresses of nodes: whoever could name one would reach the node, and what listens there.
+    pub(crate) nodes: &'a NodeAddresses,
+    /// The pods that may prove that the address of a node is theirs as well (`hostNetwork`).
+    pub(crate) pods: &'a BTreeMap<Key, Arc<Pod>>,
     /// The ports of slices that count.
     pub(crate) protocol: L4Protocol,
     /// `spec.publishNotReadyAddresses`: readiness does not count.
@@ -67,6 +109,10 @@ pub(crate) struct Choice {
     pub(crate) endpoints: Endpoints,
     /// Addresses left out by [`Policy::allow_local`].
     pub(crate) denied: BTreeSet<IpAddr>,
+    /// Addresses of nodes that no pod of the namespace is known to have.
+    pub(crate) of_nodes: BTreeSet<IpAddr>,
+    /// The pods that were asked, there or not.
+    pub(crate) pods: BTreeSet<Key>,
     /// Names of the ports of that protocol that the slices have.
     pub(crate) port_names: BTreeSet<String>,
     /// Whether a slice has the port.
@@ -87,7 +133,7 @@ enum State {
 ///
 /// Ready endpoints; serving and terminating ones only when none is ready (KEP-1669). An address in several slices counts
 /// once, in its best state.
-pub(crate) fn choose(slices: &[&discovery::EndpointSlice], port_name: &str, policy: Policy) -> Choice {
+pub(crate) fn choose(slices: &[&discovery::EndpointSlice], port_name: &str, policy: Policy<'_>) -> Choice {
     let mut choice = Choice::default();
     let mut found: BTreeMap<SocketAddr, (State, Endpoint)> = BTreeMap::new();
     for slice in slices {
@@ -105,7 +151,7 @@ pub(crate) fn choose(slices: &[&discovery::EndpointSlice], port_name: &str, poli
                 .filter(|number| *number > 0);
             if let Some(number) = number.filter(|_| name == port_name) {
                 choice.has_port = true;
-                add_slice(slice, number, policy, &mut found, &mut choice.denied);
+                add_slice(slice, number, policy, &mut found, &mut choice);
             }
         }
     }
@@ -140,22 +186,22 @@ pub(crate) fn distribution(spec: Option<&ServiceSpec>) -> TrafficDistribution {
 fn add_slice(
     slice: &discovery::EndpointSlice,
     port: u16,
-    policy: Policy,
+    policy: Policy<'_>,
     found: &mut BTreeMap<SocketAddr, (State, Endpoint)>,
-    denied: &mut BTreeSet<IpAddr>,
+    choice: &mut Choice,
 ) {
     for endpoint in &slice.endpoints {
         let state = state(endpoint, policy);
         // Every address of an endpoint is the same pod (KEP-752): the first is enough. Slices of type FQDN have none.
-        let Some(ip) = endpoint
-            .addresses
-            .first()
-            .and_then(|address| address.parse::<IpAddr>().ok())
-        else {
+        let Some(ip) = address_of(endpoint) else {
             continue;
         };
         if is_never_allowed(ip) || (is_local(ip) && !policy.allow_local) {
-            denied.insert(ip);
+            choice.denied.insert(ip);
+            continue;
+        }
+        if policy.nodes.has(ip) && !is_proven(slice, endpoint, ip, policy, &mut choice.pods) {
+            choice.of_nodes.insert(ip);
             continue;
         }
         let address = SocketAddr::new(ip, port);
@@ -185,13 +231,44 @@ fn add_slice(
     }
 }
 
+/// The address of an endpoint.
+fn address_of(endpoint: &discovery::Endpoint) -> Option<IpAddr> {
+    endpoint.addresses.first().and_then(|address| address.parse().ok())
+}
+
+/// Whether a pod of the slice's own namespace has the address.
+fn is_proven(
+    slice: &discovery::EndpointSlice,
+    endpoint: &discovery::Endpoint,
+    ip: IpAddr,
+    policy: Policy<'_>,
+    asked: &mut BTreeSet<Key>,
+) -> bool {
+    let namespace = slice.metadata.namespace.as_deref().unwrap_or("default");
+    let target = endpoint.target_ref.as_ref().filter(|target| {
+        let is_here = target.namespace.as_deref().is_none_or(|other| other == namespace);
+        target.kind.as_deref() == Some("Pod") && is_here
+    });
+    let Some(name) = target.and_then(|target| target.name.as_deref()) else {
+        return false;
+    };
+    let key = Key::new(namespace, name);
+    let pod = policy.pods.get(&key);
+    asked.insert(key);
+    pod.is_some_and(|pod| {
+        pod.addresses
+            .iter()
+            .any(|address| address.to_canonical() == ip.to_canonical())
+    })
+}
+
 /// Names of a hint, in order.
 fn hints(endpoint: &discovery::Endpoint, of: impl Fn(&discovery::EndpointHints) -> BTreeSet<&str>) -> Vec<Arc<str>> {
     let names = endpoint.hints.as_ref().map(of).unwrap_or_default();
     names.into_iter().map(Arc::from).collect()
 }
 
-fn state(endpoint: &discovery::Endpoint, policy: Policy) -> State {
+fn state(endpoint: &discovery::Endpoint, policy: Policy<'_>) -> State {
     let conditions = endpoint.conditions.clone().unwrap_or_default();
     let ready = conditions.ready.unwrap_or(true) || policy.publish_not_ready;
     let serving = conditions.serving.or(conditions.ready).unwrap_or(true);

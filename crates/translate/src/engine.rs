@@ -18,7 +18,7 @@ use propylon_model::{Delta, EndpointsName, HostPattern, Resources};
 
 use crate::{
     compiler::{ReportChanges, ReportsByObject},
-    endpoints::Slices,
+    endpoints::{NodeAddresses, Slices},
     facts::{Facts, ServiceSettings},
     l4::Source,
     memory::Memory,
@@ -56,6 +56,7 @@ struct Read {
     heads: BTreeMap<Key, Head>,
     services: ServiceSettings,
     slices: Slices,
+    nodes: NodeAddresses,
     hosts: Hosts,
 }
 
@@ -111,6 +112,7 @@ impl Read {
             options,
             services: &self.services,
             slices: &self.slices,
+            nodes: &self.nodes,
         }
     }
 }
@@ -152,6 +154,11 @@ impl Engine {
     /// Every Secret that an Ingress or a Service names, there or not.
     pub(crate) fn secrets(&self) -> impl Iterator<Item = &Key> {
         self.wanted.secrets().chain(self.routes.secrets())
+    }
+
+    /// The pods that are to prove that an address of a node is theirs.
+    pub(crate) fn pods(&self) -> impl Iterator<Item = &Key> {
+        self.book.pods()
     }
 
     /// What was made.

@@ -8,7 +8,7 @@ use std::{
 use k8s_openapi::api::core::v1::ServiceSpec;
 
 use crate::{
-    endpoints::Slices,
+    endpoints::{NodeAddresses, Slices},
     settings::{Merged, Settings},
     world::{Key, Options, World},
 };
@@ -23,6 +23,7 @@ pub(crate) struct Facts<'a> {
     pub(crate) options: &'a Options,
     pub(crate) services: &'a ServiceSettings,
     pub(crate) slices: &'a Slices,
+    pub(crate) nodes: &'a NodeAddresses,
 }
 
 impl<'a> Facts<'a> {

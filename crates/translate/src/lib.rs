@@ -22,6 +22,7 @@ mod conflicts;
 mod endpoints;
 mod engine;
 mod facts;
+mod grants;
 mod groups;
 mod l4;
 mod lint;

@@ -69,6 +69,14 @@ impl Settings {
         }
     }
 
+    /// Whether an annotation names a Secret of a namespace, which may be another one.
+    pub(crate) fn names_namespace(&self) -> bool {
+        let mut names = [BACKEND_CA_SECRET, TLS_SECRET]
+            .into_iter()
+            .filter_map(|name| self.name(name));
+        names.any(|name| name.contains('/'))
+    }
+
     pub(crate) fn redirect(&self) -> Redirect {
         match self.0.get(REDIRECT_HTTPS) {
             Some(Value::Redirect(redirect)) => *redirect,

@@ -216,12 +216,16 @@ fn addresses(text: &str) -> Read {
 }
 
 fn secret_name(text: &str) -> Read {
-    let is_name = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'.');
-    if !text.is_empty() && text.bytes().all(is_name) {
+    let is_name = |text: &str| {
+        let is_of_name = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'.');
+        !text.is_empty() && text.bytes().all(is_of_name)
+    };
+    let (namespace, name) = text
+        .split_once('/')
+        .map_or((None, text), |(namespace, name)| (Some(namespace), name));
+    if is_name(name) && namespace.is_none_or(is_name) {
         Ok(Value::Name(text.into()))
     } else {
-        Err(format!(
-            "'{text}' is no name of a Secret (of the same namespace, so without '/')"
-        ))
+        Err(format!("'{text}' is no name of a Secret, and no NAMESPACE/NAME of one"))
     }
 }

@@ -80,7 +80,7 @@ pub const TABLE: &[Annotation] = &[
     annotation(
         "backend-ca-secret",
         BOTH,
-        "the name of a Secret of the same namespace that has `ca.crt`",
+        "the name of a Secret that has `ca.crt`, or `NAMESPACE/NAME` where a `ReferenceGrant` allows it",
         "none: TLS backends are not verified, and a notice says so",
         "Certificate authorities that must have issued the certificates of TLS backends; while the Secret is missing or unreadable and never was good, requests are answered 503.",
         Some(Form::SecretName),
@@ -315,7 +315,7 @@ pub const TABLE: &[Annotation] = &[
     annotation(
         "tls-secret",
         SERVICE,
-        "the name of a Secret of the same namespace that has `tls.crt` and `tls.key`",
+        "the name of a Secret that has `tls.crt` and `tls.key`, or `NAMESPACE/NAME` where a `ReferenceGrant` allows it",
         "none",
         "Certificate of the L4 ports that terminate TLS; while the Secret is missing or unreadable and never was good, they are closed rather than served in clear text.",
         Some(Form::SecretName),

@@ -49,6 +49,8 @@ pub(crate) struct Addresses {
     endpoints: Endpoints,
     /// Why there are none.
     empty: Option<String>,
+    /// The pods that count, there or not.
+    pub(crate) pods: BTreeSet<Key>,
 }
 
 impl Backends<'_> {
@@ -88,13 +90,18 @@ impl Facts<'_> {
             },
             Target::Slices => return self.choose(&key.service, &port, reports),
         };
-        Addresses { endpoints, empty: None }
+        Addresses {
+            endpoints,
+            ..Addresses::default()
+        }
     }
 
     fn choose(&self, key: &Key, port: &Port, reports: &mut Reports) -> Addresses {
         let slices = self.slices.get(key, self.world);
         let spec = self.spec(key);
         let policy = Policy {
+            nodes: self.nodes,
+            pods: &self.world.pods,
             protocol: port.protocol,
             publish_not_ready: spec.and_then(|spec| spec.publish_not_ready_addresses).unwrap_or(false),
             allow_local: self.options.allow_local_endpoints,
@@ -110,9 +117,20 @@ impl Facts<'_> {
             );
             reports.add(&service_object(key), ReportReason::EndpointDenied, message);
         }
+        if !choice.of_nodes.is_empty() {
+            let message = format!(
+                "port {}: the endpoints {} are left out, because these are addresses of nodes, and the endpoint names no pod of \
+                 its namespace that is known to have the address; let Kubernetes write the slice of a pod with hostNetwork, or \
+                 give targetRef the pod",
+                port.label,
+                name_some(&choice.of_nodes)
+            );
+            reports.add(&service_object(key), ReportReason::EndpointDenied, message);
+        }
         let is_empty = choice.endpoints.endpoints.is_empty();
         Addresses {
             empty: is_empty.then(|| why_empty(&choice, slices.len(), port)),
+            pods: choice.pods,
             endpoints: choice.endpoints,
         }
     }

@@ -20,12 +20,14 @@ pub(super) struct Book {
     entries: BTreeMap<EndpointsName, Entry>,
     of_part: BTreeMap<Part, BTreeSet<EndpointsName>>,
     services: Index<Key, EndpointsName>,
+    pods: Index<Key, EndpointsName>,
 }
 
 #[derive(Debug, Default)]
 struct Entry {
     uses: BTreeMap<Part, Use>,
     service: Option<Key>,
+    pods: BTreeSet<Key>,
 }
 
 impl Entry {
@@ -63,6 +65,16 @@ impl Book {
     pub(super) fn of_service(&self, service: &Key) -> impl Iterator<Item = &EndpointsName> {
         self.services.of(service)
     }
+
+    /// The pods that count for some endpoints.
+    pub(super) fn pods(&self) -> impl Iterator<Item = &Key> {
+        self.pods.things()
+    }
+
+    /// The endpoints for which a pod counts.
+    pub(super) fn of_pod(&self, pod: &Key) -> impl Iterator<Item = &EndpointsName> {
+        self.pods.of(pod)
+    }
 }
 
 impl Engine {
@@ -83,9 +95,13 @@ impl Engine {
             let service = port.map(|port| port.service);
             self.book.services.replace(&name, &entry.service, &service);
             entry.service = service;
+            let pods = found.as_ref().map(|found| found.pods.clone()).unwrap_or_default();
+            self.book.pods.replace(&name, &entry.pods, &pods);
+            entry.pods = pods;
             let is_used = !entry.uses.is_empty();
             if !is_used {
                 self.book.services.replace(&name, &entry.service, []);
+                self.book.pods.replace(&name, &entry.pods, []);
                 self.book.entries.remove(&name);
             }
             let value = is_used.then(|| found.map_or_else(Default::default, Addresses::into_endpoints));

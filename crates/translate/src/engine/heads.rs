@@ -11,6 +11,7 @@ use super::{Engine, Part, Read, Run};
 use crate::{
     backends::service_object,
     classes::{Age, Classes, Served, age, created_unix_s},
+    endpoints,
     l4::{self, Source},
     nginx::{self, Verdict},
     passthrough,
@@ -61,8 +62,12 @@ impl Read {
 
 impl Engine {
     pub(super) fn read_objects(&mut self, run: &mut Run<'_>) {
+        self.read_nodes(run);
         self.read_slices(run);
-        self.read_services(run);
+        self.read_services(run, &run.changes.services.clone());
+        if !run.changes.reference_grants.is_empty() {
+            self.follow_grants(run);
+        }
         let mut heads = self.read_ingresses(run, &run.changes.ingresses.clone());
         if !run.changes.ingress_classes.is_empty() {
             let others = run.world.ingresses.keys();
@@ -77,6 +82,41 @@ impl Engine {
         run.work.routes.extend(heads.into_keys());
     }
 
+    /// Looks again at whoever names a Secret of another namespace.
+    fn follow_grants(&mut self, run: &mut Run<'_>) {
+        let services = self.read.services.iter();
+        let services = services.filter(|(_, settings)| settings.names_namespace());
+        let services: BTreeSet<Key> = services.map(|(key, _)| key.clone()).collect();
+        self.read_services(run, &services);
+        let ingresses = self.read.heads.iter();
+        let ingresses = ingresses.filter(|(_, head)| head.settings.names_namespace());
+        run.work.routes.extend(ingresses.map(|(key, _)| key.clone()));
+    }
+
+    /// Marks the endpoints whose addresses became, or are no longer, those of a node, or whose pod is another one.
+    fn read_nodes(&mut self, run: &mut Run<'_>) {
+        let mut touched = BTreeSet::new();
+        for node in &run.changes.nodes {
+            touched.extend(self.read.nodes.update(node, run.world));
+        }
+        if !touched.is_empty() {
+            for (slice, found) in &run.world.endpoint_slices {
+                if endpoints::mentions(found, &touched) {
+                    let service = self.read.slices.service(slice);
+                    run.work.endpoints.extend(
+                        service
+                            .into_iter()
+                            .flat_map(|service| self.book.of_service(service))
+                            .cloned(),
+                    );
+                }
+            }
+        }
+        for pod in &run.changes.pods {
+            run.work.endpoints.extend(self.book.of_pod(pod).cloned());
+        }
+    }
+
     fn read_slices(&mut self, run: &mut Run<'_>) {
         for slice in &run.changes.endpoint_slices {
             for service in self.read.slices.update(slice, run.world) {
@@ -85,14 +125,14 @@ impl Engine {
         }
     }
 
-    fn read_services(&mut self, run: &mut Run<'_>) {
-        for key in &run.changes.services {
+    fn read_services(&mut self, run: &mut Run<'_>, keys: &BTreeSet<Key>) {
+        for key in keys {
             let mut reports = Reports::default();
             let object = service_object(key);
             let found = run.world.services.get(key);
             let settings = found.map(|service| Settings::read(&object, &service.metadata, run.memory, &mut reports));
             let secret = found.zip(settings.as_ref());
-            let secret = secret.and_then(|(service, settings)| l4::secret(key, service, settings));
+            let secret = secret.and_then(|(service, settings)| l4::secret(key, service, settings, run.world));
             self.wanted.set_l4(key, secret, &mut run.work.secrets);
             let before = if let Some(settings) = settings {
                 self.read.services.insert(key.clone(), settings)

@@ -3,21 +3,23 @@
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Service, ServicePort};
-use propylon_model::{CertificateName, L4Protocol, ObjectRef, ReportReason};
+use propylon_model::{CertificateName, Kind, L4Protocol, ObjectRef, ReportReason};
 
 use super::{Compile, services};
 use crate::{
     annotations::{PREFIX, TLS_PORTS, TLS_SECRET},
     endpoints::is_of,
+    grants,
     reports::Reports,
     settings::Settings,
-    world::{Key, PortRef},
+    world::{Key, PortRef, World},
 };
 
 /// The Secret that the ports of a Service terminate TLS with.
-pub(crate) fn secret(key: &Key, service: &Service, settings: &Settings) -> Option<Key> {
+pub(crate) fn secret(key: &Key, service: &Service, settings: &Settings, world: &World) -> Option<Key> {
     let name = settings.name(TLS_SECRET).filter(|_| services::is_ours(service))?;
-    Some(Key::new(Arc::clone(&key.namespace), Arc::clone(name)))
+    let secret = grants::named(&key.namespace, name);
+    grants::allows(world, Kind::Service, &key.namespace, &secret).then_some(secret)
 }
 
 /// How the TCP ports of a Service treat TLS.
@@ -45,10 +47,17 @@ impl Compile<'_, '_> {
         let field = format!("metadata.annotations[{PREFIX}{TLS_SECRET}]");
         let certificate = match settings.name(TLS_SECRET) {
             Some(secret) => {
-                let secret = Key::new(Arc::clone(&key.namespace), Arc::clone(secret));
-                if self.certificates.has(&secret) {
+                let secret = grants::named(&key.namespace, secret);
+                let world = self.backends.facts.world;
+                if !grants::allows(world, Kind::Service, &key.namespace, &secret) {
+                    let by = (Kind::Service, &*key.namespace);
+                    grants::report_denied(by, object, TLS_SECRET, &secret, self.reports);
+                    Err(format!(
+                        "{field} names a Secret of another namespace that it may not use; see there"
+                    ))
+                } else if self.certificates.has(&secret) {
                     Ok(CertificateName::new(secret.to_string()))
-                } else if self.backends.facts.world.secrets.contains_key(&secret) {
+                } else if world.secrets.contains_key(&secret) {
                     Err(format!(
                         "Secret {secret} ({field}) holds no usable certificate and key; put them there"
                     ))

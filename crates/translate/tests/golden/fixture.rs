@@ -2,15 +2,24 @@
 //!
 //! `#: OPTION` lines stand anywhere: `now TIME`, `ingress-class NAME`, `default-tls-secret NS/NAME`,
 //! `map NS/SVC[:PORT]=ADDR`, `allow-local-endpoints`, `external-name`, `cluster-domain NAME`, `lb-bind ADDR`, `lb-by-status`,
-//! `local ADDR`, `taken ADDR:PORT`, `tcp-services NS/NAME`, `udp-services NS/NAME`, `cert NAME KEY=VALUE...` (`dns` is a list, `not-before`, `not-after`
+//! `local ADDR`, `node NAME ADDR...`, `pod NS/NAME ADDR...`, `taken ADDR:PORT`, `tcp-services NS/NAME`,
+//! `udp-services NS/NAME`, `cert NAME KEY=VALUE...` (`dns` is a list, `not-before`, `not-after`
 //! are dates, `key=rsa`, `cn`), and `step TITLE`, behind which a new world begins that is compiled with the same memory.
 //! `{{crt NAME}}`, `{{key NAME}}` and `{{garbage}}` stand for base64.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use jiff::{Timestamp, civil::Date};
-use propylon_translate::{Key, Options, PortRef, ServiceMap, World, admit::admit, manifest::parse};
+use propylon_translate::{
+    Key, Options, PortRef, ServiceMap, World,
+    admit::admit,
+    cluster::{Node, Pod},
+    manifest::{Object, parse},
+};
 use rcgen::{CertificateParams, DnType, KeyPair, PKCS_RSA_SHA256, RsaKeySize, date_time_ymd};
 
 pub(crate) struct Fixture {
@@ -18,6 +27,8 @@ pub(crate) struct Fixture {
     /// Name of each certificate by its leaf (DER).
     pub(crate) pairs: BTreeMap<Vec<u8>, String>,
     pub(crate) steps: Vec<Step>,
+    /// Nodes and pods, which stand in every step.
+    pub(crate) cluster: Vec<Object>,
 }
 
 pub(crate) struct Step {
@@ -32,6 +43,7 @@ impl Fixture {
             ..Options::default()
         };
         let mut pairs = BTreeMap::new();
+        let mut cluster_objects = Vec::new();
         let mut words = BTreeMap::from([("{{garbage}}".to_owned(), STANDARD.encode("garbage"))]);
         let mut steps = vec![Step {
             title: "first".to_owned(),
@@ -53,6 +65,20 @@ impl Fixture {
                 Some(("taken", address)) => options.taken.push(address.parse().unwrap()),
                 Some(("tcp-services", name)) => options.tcp_services = Some(key(name)),
                 Some(("udp-services", name)) => options.udp_services = Some(key(name)),
+                Some(("node", text)) => {
+                    let (name, addresses) = cluster(text);
+                    cluster_objects.push(Object::Node(Box::new(Node { name, addresses })));
+                }
+                Some(("pod", text)) => {
+                    let (name, addresses) = cluster(text);
+                    let Key { namespace, name } = key(&name);
+                    cluster_objects.push(Object::Pod(Box::new(Pod {
+                        namespace: namespace.to_string(),
+                        name: name.to_string(),
+                        addresses,
+                        host_network: true,
+                    })));
+                }
                 Some(("external-name", _)) => options.external_name = true,
                 Some(("cluster-domain", name)) => name.clone_into(&mut options.cluster_domain),
                 Some(("cert", cert)) => {
@@ -79,7 +105,12 @@ impl Fixture {
                 step.text = step.text.replace(word, value);
             }
         }
-        Self { options, pairs, steps }
+        Self {
+            options,
+            pairs,
+            steps,
+            cluster: cluster_objects,
+        }
     }
 }
 
@@ -108,6 +139,13 @@ impl Step {
 
 fn unix_s(time: &str) -> i64 {
     time.parse::<Timestamp>().unwrap().as_second()
+}
+
+/// A name and addresses behind it.
+fn cluster(text: &str) -> (String, BTreeSet<IpAddr>) {
+    let mut words = text.split(' ');
+    let name = words.next().unwrap().to_owned();
+    (name, words.map(|word| word.parse().unwrap()).collect())
 }
 
 fn key(text: &str) -> Key {

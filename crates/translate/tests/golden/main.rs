@@ -70,7 +70,8 @@ fn compile(text: &str) -> String {
         if fixture.steps.len() > 1 {
             output.extend(["=== ", &step.title, "\n"]);
         }
-        let (world, refused) = step.world();
+        let (mut world, refused) = step.world();
+        fixture.cluster.iter().cloned().for_each(|object| world.insert(object));
         for line in refused {
             output.extend(["refused ", &line, "\n"]);
         }

@@ -1,10 +1,13 @@
 //! A world that changes: what is made anew is what making everything anew gives.
 
+use std::{collections::BTreeSet, net::IpAddr};
+
 use proptest::prelude::*;
 use propylon_model::{Kind, Resources};
 use propylon_translate::{
     Compiler, Key, Memory, Options, ReportsByObject,
     admit::admit,
+    cluster::{Node, Pod},
     compile,
     manifest::{Object, parse},
 };
@@ -15,6 +18,8 @@ use crate::objects::{object, object_on_host, options};
 #[derive(Clone, Debug)]
 enum Change {
     Insert(String),
+    /// Nodes, pods and grants come and go.
+    Cluster(u8),
     /// The options become other ones.
     Options(u8),
     Remove(usize, usize, usize),
@@ -35,9 +40,41 @@ fn change(object: impl Strategy<Value = String>) -> impl Strategy<Value = Change
     prop_oneof![
         12 => object.prop_map(Change::Insert),
         4 => (0..KINDS.len(), 0..3usize, 0..2usize).prop_map(|(kind, name, namespace)| Change::Remove(kind, name, namespace)),
+        2 => any::<u8>().prop_map(Change::Cluster),
         1 => (0..4u8).prop_map(Change::Options),
         1 => Just(Change::Wait),
     ]
+}
+
+/// Puts or removes something that decides about addresses or names of other namespaces.
+fn cluster(choice: u8, compiler: &mut Compiler) {
+    let addresses: BTreeSet<IpAddr> = [IpAddr::from([10, 0, 0, choice / 8 % 4 + 1])].into();
+    let name = ["a", "b"][usize::from(choice / 32 % 2)];
+    let namespace = ["x1", "y1"][usize::from(choice / 64 % 2)];
+    let key = Key::new(namespace, name);
+    match choice % 8 {
+        0 => drop(compiler.remove(Kind::Node, &Key::new("", name))),
+        1 => drop(compiler.remove(Kind::Pod, &key)),
+        2 => drop(compiler.remove(Kind::ReferenceGrant, &key)),
+        3 | 4 => compiler.insert(Object::Node(Box::new(Node {
+            name: name.to_owned(),
+            addresses,
+        }))),
+        5 | 6 => compiler.insert(Object::Pod(Box::new(Pod {
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+            addresses,
+            host_network: true,
+        }))),
+        _ => {
+            let text = format!(
+                "{{apiVersion: gateway.networking.k8s.io/v1beta1, kind: ReferenceGrant, metadata: {{name: {name}, namespace: \
+                 {namespace}}}, spec: {{from: [{{group: networking.k8s.io, kind: Ingress, namespace: x1}}, {{kind: Service, \
+                 namespace: y1}}], to: [{{kind: Secret, name: a}}]}}}}"
+            );
+            apply(&Change::Insert(text), compiler, &mut options());
+        }
+    }
 }
 
 fn other_options(choice: u8) -> Options {
@@ -64,6 +101,7 @@ fn other_options(choice: u8) -> Options {
 
 fn apply(change: &Change, compiler: &mut Compiler, wanted: &mut Options) {
     match change {
+        Change::Cluster(choice) => cluster(*choice, compiler),
         Change::Insert(text) => {
             for object in parse(text) {
                 let object: Object = admit(object.unwrap()).unwrap();

@@ -28,7 +28,7 @@ static PAIRS: LazyLock<Vec<String>> = LazyLock::new(|| {
 
 /// Texts that meet each other: few names, so that objects refer to each other, conflict and miss.
 pub(crate) fn object() -> impl Strategy<Value = String> {
-    let metadata = (0..3usize, 0..2usize, 0..4usize, 0..17usize).prop_map(|(name, namespace, created, annotation)| {
+    let metadata = (0..3usize, 0..2usize, 0..4usize, 0..19usize).prop_map(|(name, namespace, created, annotation)| {
         let mut text = format!(
             "name: {}, namespace: {}",
             ["a", "b", "c"][name],
@@ -54,6 +54,8 @@ pub(crate) fn object() -> impl Strategy<Value = String> {
             "propylon.dev/load-balancing: nonsense",
             "propylon.dev/backend-ca-secret: \"\"",
             "propylon.dev/hash-on: uri",
+            "propylon.dev/backend-ca-secret: y1/a",
+            "propylon.dev/tls-secret: x1/a",
             "propylon.dev/redirect-https: \"true\"",
         ];
         write!(text, ", annotations: {{{}}}", annotations[annotation]).unwrap();
@@ -203,8 +205,16 @@ fn slice(metadata: &str, choice: [u8; 6]) -> String {
             ],
         );
         format!(
-            "{{addresses: [10.0.0.{}], conditions: {{{conditions}}}}}",
-            choice % 4 + 1
+            "{{addresses: [10.0.0.{}], conditions: {{{conditions}}}{}}}",
+            choice % 4 + 1,
+            pick(
+                choice / 4,
+                &[
+                    "",
+                    ", targetRef: {kind: Pod, name: a}",
+                    ", targetRef: {kind: Pod, name: b, namespace: x1}"
+                ]
+            )
         )
     };
     format!(
