@@ -7,6 +7,7 @@ mod facts;
 mod findings;
 mod permissions;
 mod print;
+mod status;
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
@@ -17,6 +18,8 @@ use thiserror::Error;
 
 use crate::failure::Failure;
 use findings::Level;
+
+pub(crate) use status::{StatusArgs, status};
 
 /// Flags of `propylon check`.
 #[derive(Args, Clone, Debug)]

@@ -25,6 +25,7 @@ use thiserror::Error;
 
 use crate::{
     admin_client::{self, AdminClientError},
+    cluster::ClusterArgs,
     failure::Failure,
     run::CompileArgs,
 };
@@ -33,7 +34,7 @@ use offline::ServingArgs;
 
 /// Flags of `propylon explain`.
 #[derive(Args, Clone, Debug)]
-#[command(group = ArgGroup::new("source").required(true).args(["folder", "live", "diff"]))]
+#[command(group = ArgGroup::new("source").required(true).args(["folder", "live", "diff", "cluster"]))]
 pub(crate) struct ExplainArgs {
     /// The request's URL, `http://HOST[:PORT]/PATH?QUERY` or `https://...`; taken as it is, dot segments included
     #[arg(value_name = "URL", required_unless_present = "diff")]
@@ -53,6 +54,12 @@ pub(crate) struct ExplainArgs {
     /// Admin address of a running proxy: what that one would do now
     #[arg(long = "admin", value_name = "ADDR:PORT")]
     live: Option<String>,
+    /// The cluster of a kubeconfig: what a proxy there would do with its objects as they are now
+    #[arg(long)]
+    cluster: bool,
+    /// Which cluster, with --cluster
+    #[command(flatten)]
+    which: ClusterArgs,
     /// Two folders: which requests go elsewhere with the second (exit code 1 where any do)
     #[arg(long, value_names = ["OLD_DIR", "NEW_DIR"], num_args = 2, conflicts_with_all = ["url", "method", "header", "client_ip"])]
     diff: Option<Vec<PathBuf>>,
@@ -119,6 +126,7 @@ pub(crate) fn explain(args: ExplainArgs) -> Result<ExitCode, Failure> {
     let query = query(&args);
     query.check().map_err(ExplainError::from)?;
     let explanation = match (&args.folder, &args.live) {
+        _ if args.cluster => offline::explain_cluster(&args.which, args.compile, args.serving, &query)?,
         (Some(folder), _) => offline::explain(folder, args.compile, args.serving, &query)?,
         (None, live) => ask(live.as_deref().unwrap_or_default(), &query)?,
     };

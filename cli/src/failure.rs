@@ -15,6 +15,9 @@ pub(crate) enum Failure {
     /// The cluster cannot be checked.
     #[error(transparent)]
     Check(#[from] crate::check::CheckError),
+    /// There is no way to a cluster.
+    #[error(transparent)]
+    Cluster(#[from] crate::cluster::ClusterError),
     /// The flags make no configuration.
     #[error(transparent)]
     Config(#[from] propylon_proxy::config::ConfigError),

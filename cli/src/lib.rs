@@ -8,6 +8,7 @@
 
 mod admin_client;
 mod check;
+mod cluster;
 mod compiler;
 mod demo;
 mod explain;
@@ -43,6 +44,8 @@ enum Command {
     Lint(lint::LintArgs),
     /// Serve a folder of manifests, and follow its changes
     Run(run::RunArgs),
+    /// Show what is installed in a cluster and what it serves, or what a folder holds
+    Status(check::StatusArgs),
     /// Show what the routes and endpoints of a running proxy do, live
     Top(top::TopArgs),
 }
@@ -61,6 +64,7 @@ pub fn main() -> ExitCode {
         Command::Explain(args) => explain::explain(*args),
         Command::Lint(args) => lint::lint(args),
         Command::Run(args) => run::run(args),
+        Command::Status(args) => check::status(&args),
         Command::Top(args) => top::top(&args),
     };
     outcome.unwrap_or_else(|failure| {

@@ -12,9 +12,16 @@ use propylon_proxy::{
     config::{Config, DataPlaneArgs, Switch},
     explain::{BackendView, Explainer, Explanation, Query, RuleView},
 };
+use propylon_translate::Options;
 
 use super::ExplainError;
-use crate::{compiler::Compiler, failure::Failure, folder::Folder, run::CompileArgs};
+use crate::{
+    cluster::{ClusterArgs, ClusterError, block_on, read},
+    compiler::Compiler,
+    failure::Failure,
+    folder::Folder,
+    run::CompileArgs,
+};
 
 /// The flags of the data plane that a request depends on; where one is not given, the environment and the default of
 /// `propylon run` hold.
@@ -94,8 +101,45 @@ pub(super) fn explain(
     let config = serving.into_config()?;
     let taken = config.http.iter().chain(&config.https).copied().collect();
     let (resources, reports) = compiled(folder, compile, taken)?;
+    explain_resources(&config, &resources, &reports, query)
+}
+
+/// Explains a request to what a proxy of a cluster would do with the objects as they are now. Local endpoints are refused,
+/// as they are there.
+pub(super) fn explain_cluster(
+    cluster: &ClusterArgs,
+    compile: CompileArgs,
+    serving: ServingArgs,
+    query: &Query,
+) -> Result<Explanation, Failure> {
+    let config = serving.into_config()?;
+    let reading = block_on(async {
+        let client = cluster.connect().await?;
+        Ok::<_, ClusterError>(read(&client).await)
+    })??;
+    let options = Options {
+        allow_local_endpoints: false,
+        lb_bind: None,
+        ..compile.into_options(Vec::new())
+    };
+    let mut compiler = propylon_translate::Compiler::new(options);
+    compiler.follow(&reading.world);
+    compiler.compile(i64::try_from(clock::unix_now().as_secs()).unwrap_or(i64::MAX));
+    let reports = compiler.reports().values().flat_map(|reports| reports.iter());
+    let reports: Vec<Report> = reports.cloned().collect();
+    let mut explanation = explain_resources(&config, compiler.resources(), &reports, query)?;
+    explanation.notes.extend(reading.missing);
+    Ok(explanation)
+}
+
+fn explain_resources(
+    config: &Config,
+    resources: &Resources,
+    reports: &[Report],
+    query: &Query,
+) -> Result<Explanation, Failure> {
     let now_unix_s = i64::try_from(clock::unix_now().as_secs()).unwrap_or(i64::MAX);
-    let explainer = Explainer::offline(&config, &resources, now_unix_s).map_err(ExplainError::from)?;
+    let explainer = Explainer::offline(config, resources, now_unix_s).map_err(ExplainError::from)?;
     let mut explanation = explainer.explain(query).map_err(ExplainError::from)?;
     let concerned: Vec<String> = reports
         .iter()

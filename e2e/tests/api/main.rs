@@ -6,6 +6,7 @@
     reason = "tests: a failure here is a failed test"
 )]
 
+mod cli;
 mod controller;
 mod identity;
 mod server;
