@@ -19,6 +19,7 @@ pub mod live;
 mod metrics;
 pub mod replica;
 pub mod run;
+mod seen;
 pub mod status;
 mod stream;
 pub mod uninstall;

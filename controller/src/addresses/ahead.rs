@@ -10,12 +10,26 @@ use super::facts::ServiceFacts;
 
 /// Services that are further than the store.
 #[derive(Clone, Debug, Default)]
-pub struct Ahead(HashMap<Key, ServiceFacts>);
+pub struct Ahead(HashMap<Key, Known>);
+
+#[derive(Clone, Debug)]
+struct Known {
+    service: ServiceFacts,
+    /// Whether the store had the Service in some version: without it there, it is gone.
+    is_stored: bool,
+}
 
 impl Ahead {
-    /// Takes a Service as the API server has just given it.
-    pub fn insert(&mut self, service: ServiceFacts) {
-        self.0.insert(service.key.clone(), service);
+    /// Takes a Service of a list, which the store need not have yet.
+    pub fn listed(&mut self, service: ServiceFacts) {
+        let is_stored = false;
+        self.0.insert(service.key.clone(), Known { service, is_stored });
+    }
+
+    /// Takes a Service of the store that was written, as the API server gave it back.
+    pub fn written(&mut self, service: ServiceFacts) {
+        let is_stored = true;
+        self.0.insert(service.key.clone(), Known { service, is_stored });
     }
 
     /// A Service that the API server says does not exist.
@@ -23,32 +37,31 @@ impl Ahead {
         self.0.remove(key);
     }
 
-    /// Those that the store lacks.
-    pub fn unknown_to(&self, is_stored: impl Fn(&Key) -> bool) -> Vec<Key> {
-        self.0.keys().filter(|key| !is_stored(key)).cloned().collect()
-    }
-
     /// Whether the store is as far as what is known.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The Services of the store, each as far as it is known; what the store has caught up with is forgotten. Of a Service that
-    /// the store lacks, nothing is known: it is new, which the watch will tell, or gone.
+    /// Gives up what the store never had: it was gone before the watch began.
+    pub fn forget_unknown(&mut self) {
+        self.0.retain(|_, known| known.is_stored);
+    }
+
+    /// The Services of the store, each as far as it is known; what the store has caught up with is forgotten, and so is what
+    /// it had and has no longer. What was listed and has not come yet holds its addresses.
     pub fn merge(&mut self, store: Vec<ServiceFacts>) -> Vec<ServiceFacts> {
         let mut ahead = std::mem::take(&mut self.0);
         let merged = store.into_iter().map(|stored| match ahead.remove(&stored.key) {
-            Some(known) if is_later(&known, &stored) => {
-                self.0.insert(known.key.clone(), known.clone());
-                known
+            Some(known) if is_later(&known.service, &stored) => {
+                self.written(known.service.clone());
+                known.service
             }
             _ => stored,
         });
         let mut merged: Vec<ServiceFacts> = merged.collect();
-        // What was listed and has not come yet holds its addresses.
         for (key, known) in ahead {
-            if !known.present.is_empty() {
-                merged.push(known.clone());
+            if !known.is_stored && !known.service.present.is_empty() {
+                merged.push(known.service.clone());
                 self.0.insert(key, known);
             }
         }
@@ -87,7 +100,7 @@ mod tests {
     fn what_was_written_counts_until_the_store_has_it() {
         let mut ahead = Ahead::default();
         let written = service("a", "9", Some("192.0.2.1"));
-        ahead.insert(written.clone());
+        ahead.written(written.clone());
         let old = service("a", "7", None);
         assert_eq!(ahead.merge(vec![old]), [written]);
         let later = service("a", "10", None);
@@ -98,10 +111,19 @@ mod tests {
     #[test]
     fn what_was_listed_holds_its_address_before_the_watch_brings_it() {
         let mut ahead = Ahead::default();
-        ahead.insert(service("a", "9", Some("192.0.2.1")));
-        ahead.insert(service("b", "9", None));
+        ahead.listed(service("a", "9", Some("192.0.2.1")));
+        ahead.listed(service("b", "9", None));
         assert_eq!(ahead.merge(Vec::new()).len(), 1);
-        ahead.remove(&Key::new("", "a"));
+        ahead.forget_unknown();
+        assert!(ahead.merge(Vec::new()).is_empty());
+    }
+
+    #[test]
+    fn what_the_store_had_and_has_no_longer_is_gone() {
+        let mut ahead = Ahead::default();
+        ahead.written(service("written", "9", Some("192.0.2.1")));
+        ahead.listed(service("listed", "9", Some("192.0.2.2")));
+        assert_eq!(ahead.merge(vec![service("listed", "7", None)]).len(), 1);
         assert!(ahead.merge(Vec::new()).is_empty());
     }
 }

@@ -5,6 +5,8 @@ mod requests;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
+use k8s_openapi::api::core::v1::{Namespace, Node, Service};
+use propylon_crds::IPAddressPool;
 use propylon_kit::{
     clock::{self, Monotonic},
     tasks::StopSignal,
@@ -20,9 +22,10 @@ use super::{
     write::{Write, writes},
 };
 use crate::{
-    config::{self, LbPath},
+    config::{self, LbPath, NamedSpec},
     context::Context,
     events::Recorder,
+    seen::{Seen, is_listed},
     status::nodes::Readiness,
     watch::Stores,
 };
@@ -72,19 +75,21 @@ struct Leading<'c> {
     readiness: Readiness,
     ahead: Ahead,
     /// What the last plan was made of; none: plan anew.
-    seen: Option<Seen>,
+    seen: Option<Inputs>,
     /// When to plan anew whatever changed.
     retry: Option<Monotonic>,
 }
 
 /// What tells whether anything changed that a plan depends on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Seen {
-    sequence: u64,
-    pools: Vec<(Option<String>, Option<String>)>,
-    namespaces: Vec<(Option<String>, Option<String>)>,
+#[derive(Debug, PartialEq)]
+struct Inputs {
+    services: Seen<Service>,
+    nodes: Seen<Node>,
+    pools: Seen<IPAddressPool>,
+    namespaces: Seen<Namespace>,
     ready: BTreeSet<String>,
     settings: Settings,
+    configured: Vec<NamedSpec>,
 }
 
 impl Leading<'_> {
@@ -93,12 +98,12 @@ impl Leading<'_> {
         let stores = &self.context.stores;
         // Without the list of the pools nothing can be decided: what they cover would look like somebody else's.
         let listed = tokio::join!(
-            stores.services.wait_until_ready(),
-            stores.namespaces.wait_until_ready(),
-            stores.nodes.wait_until_ready(),
-            stores.pools.wait_until_ready(),
+            is_listed(&stores.services),
+            is_listed(&stores.namespaces),
+            is_listed(&stores.nodes),
+            is_listed(&stores.pools),
         );
-        if listed.0.is_err() || listed.1.is_err() || listed.2.is_err() || listed.3.is_err() {
+        if listed != (true, true, true, true) {
             return;
         }
         while let Err(error) = requests::list(&self.context.client, &mut self.ahead).await {
@@ -122,52 +127,49 @@ impl Leading<'_> {
     async fn look(&mut self) {
         let now = clock::now();
         let settings = self.context.settings.borrow().clone();
-        let ready = ready(&mut self.readiness, self.context, self.origin.elapsed());
         let stores = &self.context.stores;
-        let seen = Seen {
-            sequence: stores.sequence(),
-            pools: versions(&stores.pools.state()),
-            namespaces: versions(&stores.namespaces.state()),
-            ready: ready.clone(),
+        let seen = Inputs {
+            services: Seen::of(&stores.services),
+            nodes: Seen::of(&stores.nodes),
+            pools: Seen::of(&stores.pools),
+            namespaces: Seen::of(&stores.namespaces),
+            ready: ready(&mut self.readiness, self.context, self.origin.elapsed()),
             settings: of_operator(&settings, &self.context.config),
+            configured: settings.lb.pools.clone(),
         };
         let is_due = self.retry.is_some_and(|retry| retry <= now);
         if self.seen.as_ref() == Some(&seen) && !is_due {
             return;
         }
         self.retry = None;
-        let is_applied = pools::apply_configured(self.context, &settings.lb.pools).await;
+        let is_applied = pools::apply_configured(self.context, &seen.configured).await;
         if self.origin.elapsed() > UNKNOWN {
-            for key in self.ahead.unknown_to(|key| is_stored(stores, key)) {
-                self.ahead.remove(&key);
-            }
+            self.ahead.forget_unknown();
         }
-        let services = stores.services.state();
+        let services = seen.services.objects().iter();
         let services = self
             .ahead
-            .merge(services.iter().map(|service| ServiceFacts::read(service)).collect());
-        let nodes = stores.nodes.state();
-        let nodes: Vec<NodeFacts> = nodes
-            .iter()
-            .map(|node| {
-                NodeFacts::read(
-                    node,
-                    node.metadata.name.as_ref().is_some_and(|name| ready.contains(name)),
-                )
-            })
-            .collect();
-        let objects = stores.pools.state();
+            .merge(services.map(|service| ServiceFacts::read(service)).collect());
+        let is_ready = |node: &Node| {
+            node.metadata
+                .name
+                .as_ref()
+                .is_some_and(|name| seen.ready.contains(name))
+        };
+        let nodes = seen.nodes.objects().iter();
+        let nodes: Vec<NodeFacts> = nodes.map(|node| NodeFacts::read(node, is_ready(node))).collect();
+        let objects = seen.pools.objects();
         let read: Vec<Pool> = objects.iter().map(|pool| Pool::read(pool)).collect();
         let plan = plan(&Input {
             pools: &read,
             services: &services,
             nodes: &nodes,
-            namespaces: &labels(stores),
+            namespaces: &labels(seen.namespaces.objects()),
             settings: &seen.settings,
         });
         let is_written = self.write(&services, &plan).await;
-        let is_told = pools::tell(self.context, &objects, &plan, self.metrics).await;
-        pools::record(self.recorder, stores, &services, &objects, &plan);
+        let is_told = pools::tell(self.context, objects, &plan, self.metrics).await;
+        pools::record(self.recorder, stores, &services, objects, &plan);
         if !is_applied || !is_written || !is_told || !self.ahead.is_empty() {
             self.retry = Some(now + RETRY);
         }
@@ -189,7 +191,7 @@ impl Leading<'_> {
             match outcome {
                 requests::Outcome::Written(after) => {
                     pools::record_allocated(self.recorder, &self.context.stores, &before, &after);
-                    self.ahead.insert(*after);
+                    self.ahead.written(*after);
                 }
                 requests::Outcome::Gone => self.ahead.remove(&before.key),
                 requests::Outcome::Failed => is_written = false,
@@ -207,15 +209,6 @@ pub(crate) fn ready(readiness: &mut Readiness, context: &Context, now: Duration)
         .filter_map(|pod| crate::status::nodes::ProxyPod::read(pod))
         .collect();
     readiness.look(&pods, &crate::status::nodes::acknowledged(context), now)
-}
-
-fn is_stored(stores: &Stores, key: &Key) -> bool {
-    let object = propylon_model::ObjectRef::new(
-        propylon_model::Kind::Service,
-        Arc::clone(&key.namespace),
-        Arc::clone(&key.name),
-    );
-    stores.services.get(&crate::events::reference(&object)).is_some()
 }
 
 /// The operator's settings as the plan has them. No agent announces yet, so the proxies serve what says nothing.
@@ -240,8 +233,7 @@ fn of_operator(settings: &config::Settings, config: &config::Config) -> Settings
 /// The proxies' Service as the chart names it, where the settings name none.
 const OWN_SERVICE: &str = "propylon-proxy";
 
-fn labels(stores: &Stores) -> NamespaceLabels {
-    let namespaces = stores.namespaces.state();
+fn labels(namespaces: &[Arc<Namespace>]) -> NamespaceLabels {
     let labels = namespaces.iter().map(|namespace| {
         let metadata = &namespace.metadata;
         (
@@ -250,13 +242,4 @@ fn labels(stores: &Stores) -> NamespaceLabels {
         )
     });
     labels.collect()
-}
-
-fn versions<K: kube::ResourceExt>(objects: &[Arc<K>]) -> Vec<(Option<String>, Option<String>)> {
-    let mut versions: Vec<_> = objects
-        .iter()
-        .map(|object| (object.meta().name.clone(), object.meta().resource_version.clone()))
-        .collect();
-    versions.sort_unstable();
-    versions
 }

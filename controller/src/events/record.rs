@@ -61,7 +61,7 @@ pub struct Record {
     pub regarding: Regarding,
     /// Whether something is wrong.
     pub type_: EventType,
-    /// `reason`, one of the reference (`docs/reference/reasons.md`).
+    /// `reason`: of a report (`docs/reference/reports.md`), or one of docs/addresses.md and docs/status.md.
     pub reason: Cow<'static, str>,
     /// What, where, and what to do next.
     pub note: String,

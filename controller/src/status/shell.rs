@@ -18,7 +18,7 @@ use propylon_kit::{
     tasks::StopSignal,
 };
 use propylon_model::{Kind, ObjectRef};
-use propylon_translate::{Key, is_ours};
+use propylon_translate::{Key, ReportsByObject, is_ours};
 use propylon_wire::Generation;
 use tokio::time::sleep;
 
@@ -29,13 +29,14 @@ use super::{
 };
 use crate::{
     addresses::facts::NodeFacts,
-    config::Settings,
+    config::{Settings, StatusMode},
     context::Context,
     events::{
         Recorder,
         record::{EventType, Record, Regarding},
         reference,
     },
+    seen::{Seen, is_listed},
 };
 use requests::Outcome;
 
@@ -88,7 +89,7 @@ struct Leading<'c> {
     yielded: HashMap<Key, Option<String>>,
     /// Versions of Ingresses of other classes whose status is not ours though it looks like it.
     not_ours: HashSet<(Key, Option<String>)>,
-    seen: Option<Seen>,
+    seen: Option<Inputs>,
     retry: Option<Monotonic>,
 }
 
@@ -104,14 +105,37 @@ struct Waiting {
 }
 
 /// What tells whether anything changed that the status depends on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Seen {
-    sequence: u64,
-    compiled: (Generation, u64),
-    reports: usize,
-    somewhere: Generation,
+#[derive(Debug)]
+struct Inputs {
+    ingresses: Seen<Ingress>,
+    classes: Seen<IngressClass>,
+    reports: Arc<ReportsByObject>,
     published: Vec<Address>,
-    mode: crate::config::StatusMode,
+    settings: Arc<Settings>,
+    progress: Progress,
+}
+
+/// How far the compile and the proxies are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Progress {
+    /// The change that the stores have.
+    stored: u64,
+    /// The change that is compiled, and the generation that has it.
+    compiled: (u64, Generation),
+    /// The newest generation that some proxy has.
+    somewhere: Generation,
+}
+
+impl Inputs {
+    /// Whether there is nothing to decide anew. The progress counts only while something waits for it.
+    fn is_same(&self, other: &Self, is_waiting: bool) -> bool {
+        self.ingresses == other.ingresses
+            && self.classes == other.classes
+            && Arc::ptr_eq(&self.reports, &other.reports)
+            && self.published == other.published
+            && Arc::ptr_eq(&self.settings, &other.settings)
+            && (!is_waiting || self.progress == other.progress)
+    }
 }
 
 /// One Ingress that is to be written.
@@ -127,12 +151,12 @@ impl Leading<'_> {
     async fn run(mut self) {
         let stores = &self.context.stores;
         let listed = tokio::join!(
-            stores.ingresses.wait_until_ready(),
-            stores.ingress_classes.wait_until_ready(),
-            stores.nodes.wait_until_ready(),
-            stores.proxy_pods.wait_until_ready(),
+            is_listed(&stores.ingresses),
+            is_listed(&stores.ingress_classes),
+            is_listed(&stores.nodes),
+            is_listed(&stores.proxy_pods),
         );
-        if listed.0.is_err() || listed.1.is_err() || listed.2.is_err() || listed.3.is_err() {
+        if listed != (true, true, true, true) {
             return;
         }
         let mut compiled = self.context.compiled.clone();
@@ -154,24 +178,33 @@ impl Leading<'_> {
     async fn look(&mut self) {
         let now = clock::now();
         let settings = self.context.settings.borrow().clone();
+        let stores = &self.context.stores;
         let compiled = self.context.compiled.borrow().clone();
-        let somewhere = self.context.live.borrow().somewhere;
-        let addresses = self.published(&settings);
-        let seen = Seen {
-            sequence: self.context.stores.sequence(),
-            compiled: (compiled.generation, compiled.sequence),
-            reports: Arc::as_ptr(&compiled.reports).addr(),
-            somewhere,
-            published: addresses.clone(),
-            mode: settings.status_mode,
+        let seen = Inputs {
+            ingresses: Seen::of(&stores.ingresses),
+            classes: Seen::of(&stores.ingress_classes),
+            reports: Arc::clone(&compiled.reports),
+            published: self.published(&settings),
+            settings,
+            progress: Progress {
+                // Read after the stores: what they hold is not newer.
+                stored: stores.sequence(),
+                compiled: (compiled.sequence, compiled.generation),
+                somewhere: self.context.live.borrow().somewhere,
+            },
         };
         let is_due = self.retry.is_some_and(|retry| retry <= now);
-        if self.seen.as_ref() == Some(&seen) && !is_due {
+        let is_waiting = self.waiting.values().any(|waiting| !waiting.is_live);
+        let is_same = self
+            .seen
+            .as_ref()
+            .is_some_and(|before| before.is_same(&seen, is_waiting));
+        if is_same && !is_due {
             return;
         }
         self.retry = None;
-        let due = self.due(&settings, &seen);
-        let is_written = self.write(due, &settings).await;
+        let due = self.due(&seen);
+        let is_written = self.write(due, seen.settings.status_mode).await;
         self.record_yielded();
         // While something waits for a proxy, or failed, nothing else may tell that it is time to look again.
         if !is_written || self.waiting.values().any(|waiting| !waiting.is_live) {
@@ -209,42 +242,33 @@ impl Leading<'_> {
     }
 
     /// The Ingresses that are to be written.
-    fn due(&mut self, settings: &Settings, seen: &Seen) -> Vec<Due> {
-        let compiled = self.context.compiled.borrow().clone();
-        let classes: BTreeMap<Key, Arc<IngressClass>> = self
-            .context
-            .stores
-            .ingress_classes
-            .state()
-            .into_iter()
-            .map(|class| (Key::new("", class.name_any()), class))
+    fn due(&mut self, seen: &Inputs) -> Vec<Due> {
+        let classes = seen.classes.objects().iter();
+        let classes: BTreeMap<Key, Arc<IngressClass>> = classes
+            .map(|class| (Key::new("", class.name_any()), Arc::clone(class)))
             .collect();
-        let options = settings.options();
-        let ingresses = self.context.stores.ingresses.state();
+        let options = seen.settings.options();
+        let ingresses = seen.ingresses.objects();
         let keys: HashSet<Key> = ingresses.iter().map(|ingress| key(ingress)).collect();
         self.waiting.retain(|key, _| keys.contains(key));
         self.yielded.retain(|key, _| keys.contains(key));
         self.not_ours.retain(|(key, _)| keys.contains(key));
         let mut due = Vec::new();
         for ingress in ingresses {
-            let key = key(&ingress);
+            let key = key(ingress);
             let object = ObjectRef::new(Kind::Ingress, Arc::clone(&key.namespace), Arc::clone(&key.name));
-            let reports = compiled
-                .reports
-                .get(&object)
-                .map(|reports| &**reports)
-                .unwrap_or_default();
+            let reports = seen.reports.get(&object).map(|reports| &**reports).unwrap_or_default();
             let has_tls = ingress
                 .spec
                 .as_ref()
                 .is_some_and(|spec| spec.tls.as_ref().is_some_and(|tls| !tls.is_empty()));
             let facts = Facts {
-                present: Present::read(&ingress),
-                is_ours: is_ours(&ingress, &classes, &options) && ingress.metadata.deletion_timestamp.is_none(),
-                is_live: self.is_live(&key, &ingress, seen),
+                present: Present::read(ingress),
+                is_ours: is_ours(ingress, &classes, &options) && ingress.metadata.deletion_timestamp.is_none(),
+                is_live: self.is_live(&key, ingress, seen.progress),
                 errors: errors(reports, has_tls),
             };
-            let decision = decide(&facts, &seen.published, settings.status_mode);
+            let decision = decide(&facts, &seen.published, seen.settings.status_mode);
             let version = &ingress.metadata.resource_version;
             let is_settled = match decision {
                 Decision::Leave => true,
@@ -254,7 +278,7 @@ impl Leading<'_> {
             if !is_settled {
                 due.push(Due {
                     key,
-                    ingress,
+                    ingress: Arc::clone(ingress),
                     facts,
                     decision,
                 });
@@ -264,13 +288,13 @@ impl Leading<'_> {
     }
 
     /// Whether some ready proxy has the Ingress as it is.
-    fn is_live(&mut self, key: &Key, ingress: &Ingress, seen: &Seen) -> bool {
+    fn is_live(&mut self, key: &Key, ingress: &Ingress, progress: Progress) -> bool {
         let version = (ingress.metadata.uid.clone(), ingress.metadata.generation);
         let is_same = self.waiting.get(key).is_some_and(|waiting| waiting.version == version);
         if !is_same {
             let waiting = Waiting {
                 version,
-                sequence: seen.sequence,
+                sequence: progress.stored,
                 generation: None,
                 is_live: false,
             };
@@ -279,19 +303,19 @@ impl Leading<'_> {
         let Some(waiting) = self.waiting.get_mut(key) else {
             return false;
         };
-        let (generation, sequence) = seen.compiled;
+        let (sequence, generation) = progress.compiled;
         if waiting.generation.is_none() && sequence >= waiting.sequence && generation > Generation(0) {
             waiting.generation = Some(generation);
         }
         waiting.is_live |= waiting
             .generation
-            .is_some_and(|generation| seen.somewhere >= generation);
+            .is_some_and(|generation| progress.somewhere >= generation);
         waiting.is_live
     }
 
     /// Writes several Ingresses at a time; whether all of it could be done.
-    async fn write(&mut self, due: Vec<Due>, settings: &Settings) -> bool {
-        let (context, mode) = (self.context, settings.status_mode);
+    async fn write(&mut self, due: Vec<Due>, mode: StatusMode) -> bool {
+        let context = self.context;
         let outcomes: Vec<(Due, Outcome)> = stream::iter(due)
             .map(|due| async move {
                 let outcome = requests::write(context, &due, mode).await;

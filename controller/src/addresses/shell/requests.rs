@@ -45,7 +45,7 @@ pub(super) async fn list(client: &Client, ahead: &mut Ahead) -> Result<(), Strin
         for service in &page.items {
             let facts = ServiceFacts::read(service);
             if !facts.present.is_empty() || facts.is_load_balancer {
-                ahead.insert(facts);
+                ahead.listed(facts);
             }
         }
         match page.metadata.continue_.filter(|token| !token.is_empty()) {

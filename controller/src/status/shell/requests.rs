@@ -5,7 +5,7 @@ use std::time::Duration;
 use k8s_openapi::api::networking::v1::Ingress;
 use kube::{
     Api,
-    api::{Patch, PatchParams},
+    api::{ListParams, Patch, PatchParams},
 };
 use propylon_kit::metrics::WriteResult;
 use tokio::time::timeout;
@@ -89,11 +89,15 @@ fn failed(context: &Context, due: &Due, error: &str) -> Outcome {
 
 /// Whether we own the status, which the stores do not tell.
 async fn is_written_by_us(api: &Api<Ingress>, name: &str) -> Result<bool, String> {
-    let answer = timeout(REQUEST, api.get_metadata_opt(name)).await;
-    let object = answer
+    // The chart gives the right to list, not to get.
+    let params = ListParams::default().fields(&format!("metadata.name={name}"));
+    let answer = timeout(REQUEST, api.list_metadata(&params)).await;
+    let found = answer
         .map_err(|_| "no answer in time".to_owned())?
         .map_err(|error| error.to_string())?;
-    let Some(object) = object else { return Ok(false) };
+    let Some(object) = found.items.first() else {
+        return Ok(false);
+    };
     let fields = object.metadata.managed_fields.iter().flatten();
     let mut of_status = fields.filter(|fields| fields.subresource.as_deref() == Some("status"));
     Ok(of_status.any(|fields| fields.manager.as_deref() == Some(MANAGER)))
