@@ -54,14 +54,18 @@ impl Stage {
     pub fn install(&self) {
         let version = self.chart_version().expect("the chart can be read");
         self.import_propylon(&version).expect("Propylon's image can be imported");
-        let listed = self.cluster.helm(&["list", "--namespace", NAMESPACE, "--all", "--short"]);
-        if listed.stdout().lines().any(|line| line == RELEASE) {
+        let status = self.cluster.helm(&["status", RELEASE, "--namespace", NAMESPACE]);
+        if status.succeeded() && status.stdout().contains("STATUS: deployed") {
             self.until_release_ready();
             return;
         }
+        if status.succeeded() {
+            // Half installed, by a test that failed.
+            self.helm(&["uninstall", RELEASE, "--namespace", NAMESPACE, "--no-hooks", "--wait"]);
+        }
         let chart = chart().display().to_string();
         let arguments = ["install", RELEASE, &chart, "--namespace", NAMESPACE, "--create-namespace"];
-        self.helm(&[&arguments[..], &["--wait", "--timeout", "3m"]].concat());
+        self.helm(&[&arguments[..], &["--wait", "--timeout", "2m"]].concat());
         self.until_release_ready();
     }
 

@@ -40,17 +40,23 @@ fn two_bad_objects_among_two_hundred_good_ones_are_reported_and_hinder_nothing()
     for number in 0..GOOD {
         stage.until_status(&host(number), "/", 200);
     }
-    for (name, reason) in [("unservable", None), ("broken-tls", Some("TLSSecretInvalid"))] {
+    let expected = [
+        ("Ingress", "unservable", "BackendResourceUnsupported"),
+        ("Secret", "broken", "TLSSecretInvalid"),
+    ];
+    for (object, name, reason) in expected {
         let mut events = Vec::new();
         let reported = wait::until(PATIENCE, || {
-            events = space.events("Ingress", name);
-            events.iter().any(|(kind, found, _)| kind == "Warning" && reason.is_none_or(|reason| found == reason))
+            events = space.events(object, name);
+            events.iter().any(|(kind, found, _)| kind == "Warning" && found == reason)
         });
         assert!(reported.is_some(), "{name}: {events:?}\n{}", stage.diagnosis());
         println!("{name}: {events:?}");
     }
     let reported = warned(&stage, &space.name);
-    assert_eq!(reported, ["broken-tls", "unservable"], "these and no others");
+    assert_eq!(reported, ["Ingress unservable", "Secret broken"], "these and no others");
+    let broken = get(stage.http()[0], "broken.bad.example", "/").unwrap();
+    println!("the host of the broken Secret answers {} in the clear", broken.status);
     let answer = get(stage.http()[0], "unservable.bad.example", "/").unwrap();
     assert!(answer.status >= 404, "{}", answer.head);
 }
@@ -59,14 +65,14 @@ fn host(number: usize) -> String {
     format!("good-{number}.bad.example")
 }
 
-/// The Ingresses of a namespace that Warnings are about, sorted.
+/// What of the kinds that we report on Warnings in a namespace are about, sorted.
 fn warned(stage: &Stage, namespace: &str) -> Vec<String> {
     let events: Vec<k8s_openapi::api::core::v1::Event> = stage.objects.list(namespace, "");
-    let warnings = events.into_iter().filter(|event| {
-        event.type_.as_deref() == Some("Warning") && event.involved_object.kind.as_deref() == Some("Ingress")
+    let warnings = events.into_iter().filter(|event| event.type_.as_deref() == Some("Warning"));
+    let objects = warnings.filter_map(|event| {
+        let (kind, name) = (event.involved_object.kind?, event.involved_object.name?);
+        matches!(kind.as_str(), "Ingress" | "Secret" | "Service").then(|| format!("{kind} {name}"))
     });
-    let mut names: Vec<String> = warnings.filter_map(|event| event.involved_object.name).collect();
-    names.sort();
-    names.dedup();
-    names
+    let names: std::collections::BTreeSet<String> = objects.collect();
+    names.into_iter().collect()
 }

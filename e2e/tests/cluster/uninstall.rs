@@ -1,5 +1,7 @@
 //! What `helm uninstall` leaves.
 
+use std::time::Duration;
+
 use propylon_e2e::stage::{App, NAMESPACE, PATIENCE, Stage, ingress};
 use serde_json::{Value, json};
 
@@ -7,6 +9,9 @@ use crate::stage;
 
 /// The annotations, labels and finalizers of ours begin so.
 const OURS: &str = "propylon.dev/";
+
+/// Above the proxies' `terminationGracePeriodSeconds`, 90.
+const DRAINED: Duration = Duration::from_secs(120);
 
 #[test]
 fn uninstalling_leaves_nothing_but_the_documented_definitions() {
@@ -30,12 +35,15 @@ fn uninstalling_leaves_nothing_but_the_documented_definitions() {
     stage.until("status is written", PATIENCE, || !space.addresses("app").is_empty());
 
     stage.uninstall();
-    let left: Vec<String> = all_objects(&stage)
-        .iter()
-        .filter(|object| is_ours(object) && !is_documented(object))
-        .map(describe)
-        .collect();
-    assert_eq!(left, Vec::<String>::new());
+    // The last connections of the proxies may drain for a minute.
+    let mut left = Vec::new();
+    let gone = propylon_testkit::wait::until(DRAINED, || {
+        let objects = all_objects(&stage);
+        let ours = objects.iter().filter(|object| is_ours(object) && !is_documented(object));
+        left = ours.map(describe).collect();
+        left.is_empty()
+    });
+    assert!(gone.is_some(), "{left:#?}");
     // No finalizer of ours holds what users delete afterwards.
     stage.objects.kubectl(&["--namespace", &space.name, "delete", "service/outside", "ingress/app", "--timeout=30s"]);
     stage.objects.kubectl(&["delete", "namespace", NAMESPACE, "--timeout=60s"]);
