@@ -232,7 +232,9 @@ impl Options {
 /// What TCP and UDP answer of themselves and of the client.
 fn introduction(facts: &BTreeMap<String, String>, peer: SocketAddr) -> Map<String, Value> {
     let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port()).to_string();
-    let facts = facts.iter().map(|(name, fact)| (name.clone(), Value::from(fact.as_str())));
+    let facts = facts
+        .iter()
+        .map(|(name, fact)| (name.clone(), Value::from(fact.as_str())));
     facts.chain([("peer".to_owned(), Value::from(peer))]).collect()
 }
 

@@ -96,7 +96,11 @@ pub fn api_server_away(stage: &Stage, away: Duration) -> Result<Report> {
     let caught_up = returned.elapsed();
     let outcome = load.stop();
 
-    ensure!(failed.is_none() && outcome.failures == 0, "requests failed: {:#?}", outcome.described);
+    ensure!(
+        failed.is_none() && outcome.failures == 0,
+        "requests failed: {:#?}",
+        outcome.described
+    );
     let proxy_back = proxy_back.context("the killed proxy did not come back while the API server was away")?;
     ensure!(still, "the proxy that came back does not serve any more");
     let now = space.addresses("app");

@@ -16,7 +16,11 @@ use rustix::process::{Pid, Signal, kill_process};
 pub fn kill_container(pod: &Pod, program: &str) {
     let uid = pod.metadata.uid.as_deref().expect("a pod of the API has a uid");
     let found = processes(uid, program);
-    assert!(!found.is_empty(), "no {program} in the pod {:?} ({uid})", pod.metadata.name);
+    assert!(
+        !found.is_empty(),
+        "no {program} in the pod {:?} ({uid})",
+        pod.metadata.name
+    );
     for process in found {
         // Fails where it has ended since.
         kill_process(process, Signal::KILL).unwrap_or_default();
@@ -24,7 +28,9 @@ pub fn kill_container(pod: &Pod, program: &str) {
 }
 
 fn processes(uid: &str, program: &str) -> Vec<Pid> {
-    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    let Ok(entries) = fs::read_dir("/proc") else {
+        return Vec::new();
+    };
     let numbers = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());
     let of_pod = numbers.filter(|number| {
         let folder = Path::new("/proc").join(number.to_string());

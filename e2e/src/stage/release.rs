@@ -53,7 +53,8 @@ impl Stage {
     /// When it does not become ready; with its state.
     pub fn install(&self) {
         let version = self.chart_version().expect("the chart can be read");
-        self.import_propylon(&version).expect("Propylon's image can be imported");
+        self.import_propylon(&version)
+            .expect("Propylon's image can be imported");
         let status = self.cluster.helm(&["status", RELEASE, "--namespace", NAMESPACE]);
         if status.succeeded() && status.stdout().contains("STATUS: deployed") {
             self.until_release_ready();
@@ -64,7 +65,14 @@ impl Stage {
             self.helm(&["uninstall", RELEASE, "--namespace", NAMESPACE, "--no-hooks", "--wait"]);
         }
         let chart = chart().display().to_string();
-        let arguments = ["install", RELEASE, &chart, "--namespace", NAMESPACE, "--create-namespace"];
+        let arguments = [
+            "install",
+            RELEASE,
+            &chart,
+            "--namespace",
+            NAMESPACE,
+            "--create-namespace",
+        ];
         self.helm(&[&arguments[..], &["--wait", "--timeout", "2m"]].concat());
         self.until_release_ready();
     }
@@ -86,7 +94,15 @@ impl Stage {
     /// # Panics
     /// When Helm fails.
     pub fn uninstall(&self) {
-        self.helm(&["uninstall", RELEASE, "--namespace", NAMESPACE, "--wait", "--timeout", "3m"]);
+        self.helm(&[
+            "uninstall",
+            RELEASE,
+            "--namespace",
+            NAMESPACE,
+            "--wait",
+            "--timeout",
+            "3m",
+        ]);
     }
 
     fn helm(&self, arguments: &[&str]) {
@@ -132,7 +148,11 @@ impl Stage {
 
     /// The state of the release, for the message of a failed test: pods, Events, and the ends of logs.
     pub fn diagnosis(&self) -> String {
-        let kubectl = |arguments: &[&str]| self.cluster.kubectl(&[&["--namespace", NAMESPACE], arguments].concat()).text();
+        let kubectl = |arguments: &[&str]| {
+            self.cluster
+                .kubectl(&[&["--namespace", NAMESPACE], arguments].concat())
+                .text()
+        };
         let mut text = kubectl(&["get", "pods", "--output", "wide"]);
         text += &kubectl(&["get", "events", "--sort-by=.lastTimestamp"]);
         for component in ["controller", "proxy"] {

@@ -121,7 +121,10 @@ mod tests {
         };
         let list: Value = serde_json::from_str(&app.manifest()).unwrap();
         let [deployment, service] = [&list["items"][0], &list["items"][1]];
-        assert_eq!(deployment["spec"]["template"]["metadata"]["labels"], service["spec"]["selector"]);
+        assert_eq!(
+            deployment["spec"]["template"]["metadata"]["labels"],
+            service["spec"]["selector"]
+        );
         assert_eq!(service["spec"]["ports"][0]["appProtocol"], "kubernetes.io/h2c");
         assert_eq!(deployment["spec"]["replicas"], 2);
     }

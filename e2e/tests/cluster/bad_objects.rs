@@ -48,7 +48,9 @@ fn two_bad_objects_among_two_hundred_good_ones_are_reported_and_hinder_nothing()
         let mut events = Vec::new();
         let reported = wait::until(PATIENCE, || {
             events = space.events(object, name);
-            events.iter().any(|(kind, found, _)| kind == "Warning" && found == reason)
+            events
+                .iter()
+                .any(|(kind, found, _)| kind == "Warning" && found == reason)
         });
         assert!(reported.is_some(), "{name}: {events:?}\n{}", stage.diagnosis());
         println!("{name}: {events:?}");
@@ -68,7 +70,9 @@ fn host(number: usize) -> String {
 /// What of the kinds that we report on Warnings in a namespace are about, sorted.
 fn warned(stage: &Stage, namespace: &str) -> Vec<String> {
     let events: Vec<k8s_openapi::api::core::v1::Event> = stage.objects.list(namespace, "");
-    let warnings = events.into_iter().filter(|event| event.type_.as_deref() == Some("Warning"));
+    let warnings = events
+        .into_iter()
+        .filter(|event| event.type_.as_deref() == Some("Warning"));
     let objects = warnings.filter_map(|event| {
         let (kind, name) = (event.involved_object.kind?, event.involved_object.name?);
         matches!(kind.as_str(), "Ingress" | "Secret" | "Service").then(|| format!("{kind} {name}"))

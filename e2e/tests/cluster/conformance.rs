@@ -62,7 +62,11 @@ fn host_rules() {
     }
     for https in stage.https() {
         let client = RawClient::connect_tls(https, Some("foo.bar.com"), &["http/1.1"]).unwrap();
-        assert_eq!(client.certificates()[0], leaf.cert_der, "the connection is for foo.bar.com");
+        assert_eq!(
+            client.certificates()[0],
+            leaf.cert_der,
+            "the connection is for foo.bar.com"
+        );
     }
 }
 
@@ -129,7 +133,9 @@ fn path_rules() {
 
 /// "The Ingress status shows the IP address or FQDN where it is exposed".
 fn exposed(stage: &Stage, space: &Space<'_>, ingress: &str) {
-    stage.until(&format!("{ingress} has addresses"), PATIENCE, || !space.addresses(ingress).is_empty());
+    stage.until(&format!("{ingress} has addresses"), PATIENCE, || {
+        !space.addresses(ingress).is_empty()
+    });
 }
 
 /// An Ingress without a rule.
@@ -184,21 +190,35 @@ fn is_wanted(answer: &RawResponse, case: &Case, space: &Space<'_>) -> bool {
 
 /// One request as the original's client makes it; it follows a redirect to the same host, at the same node.
 fn send(address: SocketAddr, case: &Case) -> std::io::Result<RawResponse> {
-    let host = if case.host.is_empty() { address.ip().to_string() } else { case.host.to_owned() };
+    let host = if case.host.is_empty() {
+        address.ip().to_string()
+    } else {
+        case.host.to_owned()
+    };
     let mut client = if case.is_https {
         RawClient::connect_tls(address, Some(&host), &["http/1.1"])?
     } else {
         RawClient::connect(address)?
     };
     let (method, path) = (case.method, case.path);
-    let length = if matches!(method, "GET" | "DELETE") { "" } else { "Content-Length: 0\r\n" };
+    let length = if matches!(method, "GET" | "DELETE") {
+        ""
+    } else {
+        "Content-Length: 0\r\n"
+    };
     let request = format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: {USER_AGENT}\r\n{length}\r\n");
     client.send(request.as_bytes())?;
     let answer = client.response()?;
     let location = answer.header("location").unwrap_or_default();
     if matches!(answer.status, 301 | 302 | 303 | 307 | 308) && location == format!("https://{host}{path}") {
         let secure = SocketAddr::new(address.ip(), 443);
-        return send(secure, &Case { is_https: true, ..*case });
+        return send(
+            secure,
+            &Case {
+                is_https: true,
+                ..*case
+            },
+        );
     }
     Ok(answer)
 }

@@ -46,9 +46,17 @@ fn a_killed_leader_is_replaced_and_nothing_is_missed_meanwhile() {
         !space.addresses("late").is_empty()
     });
     let outcome = load.stop();
-    println!("status was written {:.1} s after its Ingress was live; {} failed", took.as_secs_f64(), outcome.failures);
+    println!(
+        "status was written {:.1} s after its Ingress was live; {} failed",
+        took.as_secs_f64(),
+        outcome.failures
+    );
     assert_eq!(outcome.failures, 0, "{:#?}", outcome.described);
-    assert_eq!(space.addresses("app").len(), stage.cluster.nodes().len(), "nothing was withdrawn");
+    assert_eq!(
+        space.addresses("app").len(),
+        stage.cluster.nodes().len(),
+        "nothing was withdrawn"
+    );
 }
 
 #[test]
@@ -74,7 +82,10 @@ fn a_killed_proxy_comes_back_and_the_others_do_not_notice() {
         get(of_victim[0], host, "/").is_ok_and(|answer| answer.status == 200)
     });
     let outcome = load.stop();
-    println!("the node of the killed proxy answers again after {} ms", back.as_millis());
+    println!(
+        "the node of the killed proxy answers again after {} ms",
+        back.as_millis()
+    );
     assert_eq!(outcome.failures, 0, "at the other nodes: {:#?}", outcome.described);
 }
 

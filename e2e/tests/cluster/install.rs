@@ -28,7 +28,9 @@ fn an_ordinary_application_is_served_as_soon_as_its_pods_are_ready() {
             let came = wait::until(PATIENCE, || {
                 // With TLS, plain requests are redirected: that needs no pod. What the pods answer comes by TLS.
                 let https = RawClient::connect_tls(stage.https()[0], Some(host), &["http/1.1"]);
-                https.and_then(|mut client| client.get(host, "/")).is_ok_and(|answer| answer.status == 200)
+                https
+                    .and_then(|mut client| client.get(host, "/"))
+                    .is_ok_and(|answer| answer.status == 200)
             });
             came.map(|_| Instant::now())
         });
@@ -47,13 +49,20 @@ fn an_ordinary_application_is_served_as_soon_as_its_pods_are_ready() {
 
     for https in stage.https() {
         let mut client = RawClient::connect_tls(https, Some(host), &["http/1.1"]).unwrap();
-        assert_eq!(client.certificates()[0], leaf.cert_der, "the Secret's certificate at {https}");
+        assert_eq!(
+            client.certificates()[0],
+            leaf.cert_der,
+            "the Secret's certificate at {https}"
+        );
         let report = client.get(host, "/").unwrap().json();
         assert_eq!(report["namespace"], space.name.as_str());
     }
     let plain = get(address, host, "/path").unwrap();
     let location = plain.header("location").unwrap_or_default().to_owned();
-    assert_eq!((plain.status, location.as_str()), (308, "https://shop.install.example/path"));
+    assert_eq!(
+        (plain.status, location.as_str()),
+        (308, "https://shop.install.example/path")
+    );
 }
 
 #[test]
@@ -74,11 +83,17 @@ fn status_names_the_nodes_and_an_event_says_that_it_is_live() {
         sorted.sort();
         sorted == expected
     });
-    assert!(came.is_some(), "{last:?} instead of {expected:?}\n{}", stage.diagnosis());
+    assert!(
+        came.is_some(),
+        "{last:?} instead of {expected:?}\n{}",
+        stage.diagnosis()
+    );
     let mut events = Vec::new();
     let came = wait::until(PATIENCE, || {
         events = space.events("Ingress", "shop");
-        events.iter().any(|(kind, reason, _)| kind == "Normal" && reason == "Programmed")
+        events
+            .iter()
+            .any(|(kind, reason, _)| kind == "Normal" && reason == "Programmed")
     });
     assert!(came.is_some(), "{events:?}\n{}", stage.diagnosis());
     assert!(events.iter().all(|(kind, ..)| kind == "Normal"), "{events:?}");

@@ -32,7 +32,11 @@ fn assert_none_failed(what: &str, outcome: &Outcome) {
         outcome.slowest.as_millis()
     );
     assert_eq!(outcome.failures, 0, "{what}: {:#?}", outcome.described);
-    assert!(outcome.rate() > f64::from(RATE) * 0.9, "{what}: the load was not kept up: {:.0}", outcome.rate());
+    assert!(
+        outcome.rate() > f64::from(RATE) * 0.9,
+        "{what}: the load was not kept up: {:.0}",
+        outcome.rate()
+    );
 }
 
 #[test]
@@ -46,8 +50,14 @@ fn an_application_is_updated_without_a_failed_request() {
     let before: Vec<_> = space.pods(&app).into_iter().map(|pod| pod.metadata.name).collect();
 
     let load = load(&stage, host);
-    stage.until("the load is under way", propylon_e2e::stage::PATIENCE, || load.answers() > 200);
-    let kubectl = |arguments: &[&str]| stage.objects.kubectl(&[&["--namespace", &space.name], arguments].concat());
+    stage.until("the load is under way", propylon_e2e::stage::PATIENCE, || {
+        load.answers() > 200
+    });
+    let kubectl = |arguments: &[&str]| {
+        stage
+            .objects
+            .kubectl(&[&["--namespace", &space.name], arguments].concat())
+    };
     kubectl(&["rollout", "restart", "deployment/app"]);
     kubectl(&["rollout", "status", "deployment/app", "--timeout=180s"]);
     // The last old pod ends after the roll-out is called done.
@@ -76,10 +86,15 @@ fn propylon_is_upgraded_without_a_failed_request() {
 
     let next = format!("{}-next", stage.chart_version().unwrap());
     stage.import_propylon(&next).unwrap();
-    let before: Vec<_> = ["controller", "proxy"].iter().flat_map(|component| stage.pods_of(component)).collect();
+    let before: Vec<_> = ["controller", "proxy"]
+        .iter()
+        .flat_map(|component| stage.pods_of(component))
+        .collect();
     let streams = Streams::open(&stage.http(), host, "grpc.upgrade.example");
     let load = load(&stage, host);
-    stage.until("the load is under way", propylon_e2e::stage::PATIENCE, || load.answers() > 200);
+    stage.until("the load is under way", propylon_e2e::stage::PATIENCE, || {
+        load.answers() > 200
+    });
     stage.upgrade(&next);
     let outcome = load.stop();
     let Held { kept, drained, cut } = streams.close();
@@ -87,9 +102,16 @@ fn propylon_is_upgraded_without_a_failed_request() {
     assert_none_failed("rolling upgrade of Propylon", &outcome);
     for component in ["controller", "proxy"] {
         for pod in stage.pods_of(component) {
-            let image = pod.spec.as_ref().and_then(|spec| spec.containers[0].image.clone()).unwrap_or_default();
+            let image = pod
+                .spec
+                .as_ref()
+                .and_then(|spec| spec.containers[0].image.clone())
+                .unwrap_or_default();
             assert!(image.ends_with(&next), "{component} runs {image}");
-            assert!(before.iter().all(|old| old.metadata.uid != pod.metadata.uid), "{component} was replaced");
+            assert!(
+                before.iter().all(|old| old.metadata.uid != pod.metadata.uid),
+                "{component} was replaced"
+            );
         }
     }
     stage.upgrade(&stage.chart_version().unwrap());

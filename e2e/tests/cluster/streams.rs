@@ -52,7 +52,11 @@ pub(crate) struct Streams {
 impl Streams {
     /// Opens streams of both kinds at every address, and waits until each has had an answer.
     pub(crate) fn open(addresses: &[SocketAddr], websocket_host: &'static str, grpc_host: &'static str) -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
         let (stop, stopped) = watch::channel(false);
         let alive = Arc::new(AtomicUsize::new(0));
         let mut tasks = Vec::new();
@@ -61,7 +65,12 @@ impl Streams {
             tasks.push(runtime.spawn(grpc(address, grpc_host, Arc::clone(&alive), stopped.clone())));
         }
         let all = wait::until(wait::PATIENCE, || alive.load(SeqCst) == tasks.len());
-        assert!(all.is_some(), "{} of {} streams were opened", alive.load(SeqCst), tasks.len());
+        assert!(
+            all.is_some(),
+            "{} of {} streams were opened",
+            alive.load(SeqCst),
+            tasks.len()
+        );
         Self { runtime, stop, tasks }
     }
 
@@ -140,7 +149,11 @@ async fn grpc(
             Ok(Some(Ok(data))) => drop(answer.flow_control().release_capacity(data.len())),
             Ok(None) => {
                 let trailers = answer.trailers().await;
-                break if matches!(trailers, Ok(Some(_))) { End::Drained } else { End::Cut };
+                break if matches!(trailers, Ok(Some(_))) {
+                    End::Drained
+                } else {
+                    End::Cut
+                };
             }
             Ok(Some(Err(_))) | Err(_) => break End::Cut,
         }

@@ -11,7 +11,7 @@ use crate::stage;
 const OURS: &str = "propylon.dev/";
 
 /// Above the proxies' `terminationGracePeriodSeconds`, 90.
-const DRAINED: Duration = Duration::from_secs(120);
+const DRAINED: Duration = Duration::from_mins(2);
 
 #[test]
 fn uninstalling_leaves_nothing_but_the_documented_definitions() {
@@ -39,21 +39,39 @@ fn uninstalling_leaves_nothing_but_the_documented_definitions() {
     let mut left = Vec::new();
     let gone = propylon_testkit::wait::until(DRAINED, || {
         let objects = all_objects(&stage);
-        let ours = objects.iter().filter(|object| is_ours(object) && !is_documented(object));
+        let ours = objects
+            .iter()
+            .filter(|object| is_ours(object) && !is_documented(object));
         left = ours.map(describe).collect();
         left.is_empty()
     });
     assert!(gone.is_some(), "{left:#?}");
     // No finalizer of ours holds what users delete afterwards.
-    stage.objects.kubectl(&["--namespace", &space.name, "delete", "service/outside", "ingress/app", "--timeout=30s"]);
-    stage.objects.kubectl(&["delete", "namespace", NAMESPACE, "--timeout=60s"]);
+    stage.objects.kubectl(&[
+        "--namespace",
+        &space.name,
+        "delete",
+        "service/outside",
+        "ingress/app",
+        "--timeout=30s",
+    ]);
+    stage
+        .objects
+        .kubectl(&["delete", "namespace", NAMESPACE, "--timeout=60s"]);
 }
 
 /// Every object of the cluster, of every kind that can be listed, but Events.
 fn all_objects(stage: &Stage) -> Vec<Value> {
-    let kinds = stage.objects.kubectl(&["api-resources", "--verbs=list", "--output=name"]);
-    let kinds: Vec<&str> = kinds.lines().filter(|kind| !kind.starts_with("events") && !kind.ends_with("metrics.k8s.io")).collect();
-    let text = stage.objects.kubectl(&["get", &kinds.join(","), "--all-namespaces", "--output=json"]);
+    let kinds = stage
+        .objects
+        .kubectl(&["api-resources", "--verbs=list", "--output=name"]);
+    let kinds: Vec<&str> = kinds
+        .lines()
+        .filter(|kind| !kind.starts_with("events") && !kind.ends_with("metrics.k8s.io"))
+        .collect();
+    let text = stage
+        .objects
+        .kubectl(&["get", &kinds.join(","), "--all-namespaces", "--output=json"]);
     let list: Value = serde_json::from_str(&text).expect("kubectl prints JSON");
     list["items"].as_array().cloned().unwrap_or_default()
 }
@@ -63,7 +81,9 @@ fn is_ours(object: &Value) -> bool {
     let metadata = &object["metadata"];
     let name = metadata["name"].as_str().unwrap_or_default();
     let text = |value: &Value| value.to_string();
-    let has_mark = ["labels", "annotations", "finalizers"].iter().any(|part| text(&metadata[part]).contains(OURS));
+    let has_mark = ["labels", "annotations", "finalizers"]
+        .iter()
+        .any(|part| text(&metadata[part]).contains(OURS));
     let of_release = metadata["labels"]["app.kubernetes.io/name"] == "propylon";
     let of_namespace = metadata["namespace"] == NAMESPACE && !is_of_every_namespace(object);
     let has_finalizer = text(&metadata["finalizers"]).contains("load-balancer-cleanup");
