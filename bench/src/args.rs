@@ -26,6 +26,8 @@ pub(crate) enum Command {
     Callgrind(CallgrindArgs),
     /// Latency at a constant rate with and without changes of the configuration.
     Swap(SwapArgs),
+    /// From a watch event to live on every proxy, with a real API server and a large world.
+    Propagation(PropagationArgs),
     /// Building, changing and reading the routing table (runs the example of `propylon-routing`).
     Table,
     /// The backend that the proxies are measured in front of.
@@ -118,6 +120,22 @@ pub(crate) struct CallgrindArgs {
     /// Keep the profiles (readable with `callgrind_annotate`) in this folder.
     #[arg(long)]
     pub(crate) keep: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PropagationArgs {
+    /// Ingresses, each with a Service of 10 endpoints.
+    #[arg(long, default_value_t = 5000)]
+    pub(crate) ingresses: usize,
+    /// Proxies.
+    #[arg(long, default_value_t = 2)]
+    pub(crate) proxies: usize,
+    /// Changes of each kind.
+    #[arg(long, default_value_t = 200)]
+    pub(crate) changes: usize,
+    /// Folder of built `propylon-controller` and `propylon-proxy`; without it the `release` profile is built first.
+    #[arg(long)]
+    pub(crate) binaries: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -38,6 +38,7 @@ fn main() -> anyhow::Result<()> {
         args::Command::Compare(options) => commands::compare::run(&options),
         args::Command::IdleMemory(options) => commands::idle::run(&options),
         args::Command::Callgrind(options) => commands::callgrind::run(&options),
+        args::Command::Propagation(options) => commands::propagation::run(&options),
         args::Command::Swap(options) => commands::swap::run(&options),
         args::Command::Table => commands::table::run(),
     }

@@ -10,11 +10,9 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use k8s_openapi::{
-    api::{
-        authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec},
-        core::v1::{ConfigMap, Node, Pod, ServiceAccount},
-    },
+use k8s_openapi::api::{
+    authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec},
+    core::v1::{ConfigMap, Node, Pod, ServiceAccount},
 };
 use kube::{Api, api::PostParams};
 use propylon_testkit::wait;
@@ -227,7 +225,11 @@ impl<'a> Release<'a> {
     /// The token of a pod, bound to it.
     async fn token(&self, pod: &str) -> Result<String> {
         let client = self.server.client();
-        let uid = Api::<Pod>::namespaced(client.clone(), &self.name).get(pod).await?.metadata.uid;
+        let uid = Api::<Pod>::namespaced(client.clone(), &self.name)
+            .get(pod)
+            .await?
+            .metadata
+            .uid;
         let request = TokenRequest {
             spec: TokenRequestSpec {
                 audiences: vec![AUDIENCE.to_owned()],
@@ -259,7 +261,10 @@ impl<'a> Release<'a> {
             if let Some(text) = map.and_then(|map| map.data?.remove("ca.crt")) {
                 return Ok(text);
             }
-            ensure!(tokio::time::Instant::now() < deadline, "no ConfigMap propylon-trust after {READY:?}");
+            ensure!(
+                tokio::time::Instant::now() < deadline,
+                "no ConfigMap propylon-trust after {READY:?}"
+            );
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
@@ -323,7 +328,10 @@ impl Running {
             if let Some(status) = self.daemon.ended() {
                 return Some(Err(anyhow::anyhow!("it ended with {status}; {}", self.daemon.tail())));
             }
-            let answer = programs::run("curl", &["--silent", "--fail", "--max-time", "2", "--noproxy", "*", &url]);
+            let answer = programs::run(
+                "curl",
+                &["--silent", "--fail", "--max-time", "2", "--noproxy", "*", &url],
+            );
             answer.succeeded().then_some(Ok(()))
         });
         match looked {
@@ -331,7 +339,11 @@ impl Running {
             Some((Err(error), _)) => return Err(error),
             None => {
                 let verbose = programs::curl(&[&format!("{url}?verbose")]).text();
-                bail!("{} is not ready after {READY:?}: {verbose}\n{}", self.pod, self.daemon.tail())
+                bail!(
+                    "{} is not ready after {READY:?}: {verbose}\n{}",
+                    self.pod,
+                    self.daemon.tail()
+                )
             }
         }
         Ok(self)
@@ -357,9 +369,9 @@ fn parts(rendered: &str) -> String {
         let line = document.lines().find_map(|line| line.strip_prefix("kind:"));
         line.map(|kind| kind.trim().to_owned()).unwrap_or_default()
     };
-    let documents = rendered.split("\n---").filter(|document| {
-        KINDS.contains(&kind(document).as_str()) && !document.contains("helm.sh/hook")
-    });
+    let documents = rendered
+        .split("\n---")
+        .filter(|document| KINDS.contains(&kind(document).as_str()) && !document.contains("helm.sh/hook"));
     documents.collect::<Vec<_>>().join("\n---")
 }
 
