@@ -4,10 +4,7 @@
     unreachable_pub,
     reason = "the derive of the schema makes a public copy of the spec inside a function"
 )]
-#![expect(
-    clippy::struct_excessive_bools,
-    reason = "the fields of a spec are what users write"
-)]
+#![expect(clippy::struct_excessive_bools, reason = "the fields of a spec are what users write")]
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};

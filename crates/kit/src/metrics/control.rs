@@ -108,7 +108,11 @@ impl Control {
         exposition.gauge_count(Metric::SnapshotGeneration, &[], generation);
         exposition.counter(Metric::SnapshotApply, &["applied"], self.applied.load(Relaxed));
         exposition.counter(Metric::SnapshotApply, &["rejected"], self.rejected.load(Relaxed));
-        let writes = self.status_writes.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let writes = self
+            .status_writes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         for ((kind, result), count) in writes {
             exposition.counter(Metric::StatusWrites, &[kind, result.as_str()], count);
         }
