@@ -105,7 +105,7 @@ impl Settings {
 
     fn names(&self) -> Names {
         Names {
-            names: vec![server_name(&self.namespace), "localhost".to_owned()],
+            hosts: vec![server_name(&self.namespace), "localhost".to_owned()],
             addresses: self.addresses.clone(),
             leaf: self.times.leaf,
         }

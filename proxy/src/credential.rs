@@ -143,7 +143,7 @@ impl Keeper {
         if let Some(credential) = present.filter(|credential| credential.end_unix_s > now_unix_s()) {
             return Ok(credential);
         }
-        self.obtain(None).await
+        Box::pin(self.obtain(None)).await
     }
 
     /// The controller does not believe this certificate: the next connection buys another.
@@ -187,7 +187,7 @@ impl Keeper {
                 continue;
             };
             let still_holds = credential.end_unix_s > now_unix_s();
-            match self.obtain(still_holds.then_some(&credential)).await {
+            match Box::pin(self.obtain(still_holds.then_some(&credential))).await {
                 Ok(_) => backoff.reset(),
                 Err(error) => {
                     let end = clock::utc_text(credential.end_unix_s);
@@ -217,7 +217,7 @@ impl Keeper {
             node: self.node.clone(),
         };
         let io = self.link.connect(present.map(AsRef::as_ref)).await?;
-        let response = identity::issue(io, request).await?;
+        let response = Box::pin(identity::issue(io, request)).await?;
         let now_unix_s = now_unix_s();
         warn_of_skew(now_unix_s, response.now_unix_s);
         let credential = Arc::new(Credential::issued(&key, &response, now_unix_s));

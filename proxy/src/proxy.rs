@@ -317,11 +317,14 @@ impl ProxyHandle {
     }
 }
 
+/// What is listened on, and whether it is open and was another process's.
+type Entrances = (Listeners, Arc<Sockets>, (Door, bool));
+
 fn new_shared(
     config: Config,
     applier: &Applier,
     addresses: &Addresses,
-    ((listeners, sockets, (door, inherits)), sticky): ((Listeners, Arc<Sockets>, (Door, bool)), Sticky),
+    ((listeners, sockets, (door, inherits)), sticky): (Entrances, Sticky),
 ) -> Shared {
     let live = applier.live();
     let https_port = config

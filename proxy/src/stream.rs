@@ -111,21 +111,19 @@ struct Applying {
 impl Apply for Applying {
     fn apply(&mut self, delta: &Delta) -> Vec<Rejection> {
         // A panic here is a mistake of ours; what is live must survive it.
-        match catch_unwind(AssertUnwindSafe(|| self.proxy.apply(delta))) {
-            Ok(_) => Vec::new(),
-            Err(_) => {
-                tracing::error!("a change ended in a panic; what was live before stays live");
-                let control = self.proxy.registry().control();
-                control.record_panic();
-                control.record_apply(ApplyResult::Rejected);
-                let message = "the proxy's tables could not be built with it (a panic; see its log)";
-                let rejected = keys(delta).into_iter().map(|key| Rejection {
-                    key,
-                    message: message.to_owned(),
-                });
-                rejected.collect()
-            }
+        if catch_unwind(AssertUnwindSafe(|| self.proxy.apply(delta))).is_ok() {
+            return Vec::new();
         }
+        tracing::error!("a change ended in a panic; what was live before stays live");
+        let control = self.proxy.registry().control();
+        control.record_panic();
+        control.record_apply(ApplyResult::Rejected);
+        let message = "the proxy's tables could not be built with it (a panic; see its log)";
+        let rejected = keys(delta).into_iter().map(|key| Rejection {
+            key,
+            message: message.to_owned(),
+        });
+        rejected.collect()
     }
 
     fn committed(&mut self, _: &Mirror) {

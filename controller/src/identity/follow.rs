@@ -28,35 +28,39 @@ pub(super) async fn follow(client: Client, shared: Arc<Shared>) {
     let mut renew = Duration::MAX;
     loop {
         // Cancel safe: a change that is not taken stays in the stream.
-        tokio::select! {
+        let is_due = tokio::select! {
             change = changes.next() => match change {
-                Some(Ok(Some(secret))) => {
-                    let data = data_of(&secret);
-                    if present.as_ref() == Some(&data) {
-                        continue;
-                    }
-                    present = Some(data);
-                }
-                Some(Ok(None)) => {
-                    tracing::debug!(secret = SECRET, "the authority's Secret is not there");
-                    continue;
-                }
-                Some(Err(error)) => {
-                    tracing::warn!(%error, secret = SECRET, "cannot watch the authority's Secret; the last one stays in use");
-                    continue;
-                }
+                Some(change) => adopt(change, &mut present),
                 None => return tracing::error!(secret = SECRET, "the watch of the authority's Secret ended"),
             },
             () = tokio::time::sleep(renew.min(LONGEST)) => {
                 let is_due = renew <= LONGEST;
                 renew = renew.saturating_sub(LONGEST);
-                if !is_due {
-                    continue;
-                }
+                is_due
             }
-        }
-        if let Some(data) = &present {
+        };
+        if let Some(data) = present.as_ref().filter(|_| is_due) {
             renew = take(&shared, data);
+        }
+    }
+}
+
+/// Takes up what the Secret holds now; whether that is something else than before.
+fn adopt(change: watcher::Result<Option<Secret>>, present: &mut Option<Data>) -> bool {
+    match change {
+        Ok(Some(secret)) => {
+            let data = data_of(&secret);
+            let is_new = present.as_ref() != Some(&data);
+            *present = Some(data);
+            is_new
+        }
+        Ok(None) => {
+            tracing::debug!(secret = SECRET, "the authority's Secret is not there");
+            false
+        }
+        Err(error) => {
+            tracing::warn!(%error, secret = SECRET, "cannot watch the authority's Secret; the last one stays in use");
+            false
         }
     }
 }

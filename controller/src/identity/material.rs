@@ -36,7 +36,7 @@ pub(super) enum MaterialError {
 /// Whom the server certificate names, and how long certificates last.
 #[derive(Clone, Debug)]
 pub(super) struct Names {
-    pub(super) names: Vec<String>,
+    pub(super) hosts: Vec<String>,
     pub(super) addresses: Vec<IpAddr>,
     pub(super) leaf: Duration,
 }
@@ -59,7 +59,7 @@ impl Material {
     pub(super) fn new(authorities: Authorities, names: &Names, now_unix_s: i64) -> Result<Self, MaterialError> {
         let server = authorities
             .signing
-            .sign_server(&names.names, &names.addresses, now_unix_s, names.leaf)?;
+            .sign_server(&names.hosts, &names.addresses, now_unix_s, names.leaf)?;
         // From now, not from the begin of its validity, which lies a little before.
         let renew_unix_s = renewal(now_unix_s, server.leaf.not_after_unix_s);
         let tls = server_config(&authorities.trust(), server)?;

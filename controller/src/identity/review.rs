@@ -49,7 +49,7 @@ pub enum Refused {
     Unavailable(String),
 }
 
-/// Asks the API server (TokenReview), and judges its answer.
+/// Asks the API server (`TokenReview`), and judges its answer.
 ///
 /// # Errors
 /// [`Refused`].

@@ -85,12 +85,11 @@ impl Authorities {
             Some(json) => serde_json::from_slice(json).map_err(SecretError::State)?,
             None => Times64::default(),
         };
-        let next = match data.contains_key(NEXT_CERTIFICATE) {
-            true => Some((
-                authority(data, (NEXT_CERTIFICATE, NEXT_KEY))?,
-                times.next_published_unix_s,
-            )),
-            false => None,
+        let next = if data.contains_key(NEXT_CERTIFICATE) {
+            let next = authority(data, (NEXT_CERTIFICATE, NEXT_KEY))?;
+            Some((next, times.next_published_unix_s))
+        } else {
+            None
         };
         let mut retired = Vec::new();
         for pem in certificates(text(data, RETIRED).unwrap_or_default()) {

@@ -77,8 +77,7 @@ async fn connection(shared: &Shared, stream: TcpStream, server: &Server) -> Resu
         _ => ANONYMOUS,
     };
     match timeout(lasts, server.serve(stream, peer.clone())).await {
-        Ok(Ok(())) => tracing::debug!(?peer, "connection ended"),
-        Ok(Err(error)) => tracing::debug!(?peer, %error, "connection ended"),
+        Ok(ended) => tracing::debug!(?peer, ?ended, "connection ended"),
         Err(_elapsed) => tracing::info!(?peer, "connection ended with its client certificate"),
     }
     Ok(())

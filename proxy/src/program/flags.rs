@@ -41,10 +41,10 @@ pub(crate) struct ServeArgs {
     /// Name in the controllers' certificates (default: `propylon-controller.NAMESPACE.svc` with the namespace of the pod)
     #[arg(long, value_name = "NAME", env = "PROPYLON_CONTROLLER_NAME")]
     pub(crate) controller_name: Option<String>,
-    /// Token that buys the client certificate: a projected ServiceAccount token of the audience `propylon-controller`
+    /// Token that buys the client certificate: a projected `ServiceAccount` token of the audience `propylon-controller`
     #[arg(long, value_name = "FILE", env = "PROPYLON_TOKEN_FILE", default_value = TOKEN_FILE)]
     pub(crate) token_file: PathBuf,
-    /// Certificates of the authorities that controllers are believed by (`ca.crt` of the ConfigMap `propylon-trust`);
+    /// Certificates of the authorities that controllers are believed by (`ca.crt` of the `ConfigMap` `propylon-trust`);
     /// read again for each connection
     #[arg(long, value_name = "FILE", env = "PROPYLON_TRUST_FILE", default_value = TRUST_FILE)]
     pub(crate) trust_file: PathBuf,

@@ -34,7 +34,7 @@ impl Connect for Connector {
     type Io = Authenticated;
 
     async fn connect(&mut self) -> io::Result<Authenticated> {
-        let credential = self.keeper.present().await.map_err(io::Error::other)?;
+        let credential = Box::pin(self.keeper.present()).await.map_err(io::Error::other)?;
         let stream = self.keeper.link().connect(Some(&credential)).await?;
         Ok(Authenticated::new(stream, credential, Arc::clone(&self.keeper)))
     }

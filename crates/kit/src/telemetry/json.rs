@@ -98,7 +98,8 @@ mod tests {
 
     impl io::Write for Sink {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(bytes);
+            let mut written = self.0.lock().map_err(|_| io::Error::other("poisoned"))?;
+            written.extend_from_slice(bytes);
             Ok(bytes.len())
         }
 
