@@ -1,6 +1,8 @@
 //! The controller's end: gRPC over HTTP/2 over any byte stream.
 
 mod driver;
+#[cfg(test)]
+mod tests;
 
 use std::{
     convert::Infallible,
