@@ -6,7 +6,11 @@
     reason = "tests: a failure here is a failed test"
 )]
 
+mod addresses;
 mod cli;
 mod controller;
+mod events;
 mod identity;
+mod leading;
 mod server;
+mod status;
