@@ -62,7 +62,7 @@ const STAGES: &[Stage] = &[
     Stage {
         name: "lab",
         budget: minutes(30),
-        run: kubernetes::build,
+        run: kubernetes::programs,
     },
     Stage {
         name: "charts",
@@ -248,16 +248,18 @@ fn tests(workspace: &Workspace, budget: Duration) -> Outcome {
 
 /// Black-box tests of the built binary with real clients, h2spec among them.
 fn end_to_end(workspace: &Workspace, budget: Duration) -> Outcome {
-    let built = workspace
-        .cargo(&["build", "--package", "propylon-cli", "--package", "propylon-proxy"])
-        .check(budget);
-    if built.failed > 0 {
-        return built;
-    }
     let selection = match targets::integration_tests(&workspace.root, Of::EndToEnd) {
         Ok(names) => names,
         Err(error) => return Outcome::failure(format!("the tests cannot be listed: {error:#}")),
     };
+    // With the tests: alone the programs would have other features of the dependencies, which are compiled once more then.
+    let programs = ["build", "--workspace", "--bins"];
+    let built = workspace
+        .cargo(&[&programs, &arguments(&selection)[..]].concat())
+        .check(budget);
+    if built.failed > 0 {
+        return built;
+    }
     let (tools, binaries) = (workspace.tools.to_string_lossy(), workspace.binaries.to_string_lossy());
     workspace
         .test(&arguments(&selection))

@@ -17,7 +17,7 @@ const NAME: &str = "tests";
 const BINARIES: &str = "PROPYLON_BIN_DIR";
 
 /// Builds etcd, Kubernetes and its tools into the user's cache; nothing to do the second time.
-pub(super) fn build(workspace: &Workspace, budget: Duration) -> Outcome {
+pub(super) fn programs(workspace: &Workspace, budget: Duration) -> Outcome {
     workspace
         .cargo(&["run", "--package", "propylon-e2e", "--bin", "lab", "--", "deps"])
         .check(budget)
@@ -25,7 +25,7 @@ pub(super) fn build(workspace: &Workspace, budget: Duration) -> Outcome {
 
 /// The tests with an API server alone.
 pub(super) fn api(workspace: &Workspace, budget: Duration) -> Outcome {
-    let built = build_binaries(workspace, budget);
+    let built = build(workspace, "api", budget);
     if built.failed > 0 {
         return built;
     }
@@ -35,7 +35,7 @@ pub(super) fn api(workspace: &Workspace, budget: Duration) -> Outcome {
 /// The tests of the lab itself, and those in a cluster of three nodes: the latter run in the network of the cluster's
 /// client, which has no way out, so that everything is built before.
 pub(super) fn cluster(workspace: &Workspace, budget: Duration) -> Outcome {
-    let mut built = build_binaries(workspace, budget);
+    let mut built = build(workspace, "lab", budget);
     built.add(
         workspace
             .test(&["--features", FEATURE, "--test", "cluster", "--no-run"])
@@ -70,8 +70,13 @@ pub(super) fn cluster(workspace: &Workspace, budget: Duration) -> Outcome {
     total
 }
 
-fn build_binaries(workspace: &Workspace, budget: Duration) -> Outcome {
-    let built = workspace.cargo(&["build", "--workspace", "--bins"]).check(budget);
+/// Builds the programs that a target of tests starts. In one call with the target: without it cargo would compile the
+/// dependencies once more, with the features that they have in no test.
+fn build(workspace: &Workspace, target: &str, budget: Duration) -> Outcome {
+    let selection = ["--bins", "--test", target, "--features", FEATURE];
+    let built = workspace
+        .cargo(&[&["build", "--workspace"], &selection[..]].concat())
+        .check(budget);
     // Not a check of its own: it counts only where it fails.
     Outcome { passed: 0, ..built }
 }
