@@ -182,7 +182,7 @@ fn pod(pod: &Pod) -> Option<PodFact> {
         let waiting = container.state.and_then(|state| state.waiting);
         if let Some(waiting) = waiting.filter(|waiting| waiting.reason.as_deref() != Some("PodInitializing")) {
             let (reason, message) = (waiting.reason.unwrap_or_default(), waiting.message.unwrap_or_default());
-            trouble.get_or_insert(format!("{} {reason} {message}", container.name).trim().to_owned());
+            trouble.get_or_insert_with(|| format!("{} {reason} {message}", container.name).trim().to_owned());
         }
     }
     let unscheduled = conditions

@@ -206,7 +206,9 @@ fn proxies(facts: &Facts) -> Vec<Finding> {
             Ok(told) => {
                 for (proxy, told) in told {
                     let pod = proxy.rsplit('/').next().unwrap_or(proxy);
-                    let entry = latest.entry(pod).or_insert((told.unix, told.version.to_string()));
+                    let entry = latest
+                        .entry(pod)
+                        .or_insert_with(|| (told.unix, told.version.to_string()));
                     if told.unix > entry.0 {
                         *entry = (told.unix, told.version.to_string());
                     }

@@ -38,21 +38,20 @@ fn as_json(namespace: &str, findings: &[Finding]) -> String {
 }
 
 fn as_text(namespace: &str, findings: &[Finding]) -> String {
-    let mut text = String::new();
-    for finding in findings {
-        text += &format!(
-            "{:<8} {:<14} {}\n",
-            finding.level.as_str(),
-            finding.check,
-            one_line(&finding.message)
-        );
-        if !finding.hint.is_empty() {
-            text += &format!("{:<23} -> {}\n", "", one_line(&finding.hint));
-        }
-    }
     let count = |level| findings.iter().filter(|finding| finding.level == level).count();
     let (errors, warnings) = (count(Level::Error), count(Level::Warning));
-    text + &format!("{namespace}: {errors} errors, {warnings} warnings\n")
+    let sum = format!("{namespace}: {errors} errors, {warnings} warnings\n");
+    findings.iter().map(line).chain([sum]).collect()
+}
+
+/// A finding, and its hint on a line of its own.
+fn line(finding: &Finding) -> String {
+    let (level, message) = (finding.level.as_str(), one_line(&finding.message));
+    let hint = match finding.hint.as_str() {
+        "" => String::new(),
+        hint => format!("{:<23} -> {}\n", "", one_line(hint)),
+    };
+    format!("{level:<8} {:<14} {message}\n{hint}", finding.check)
 }
 
 #[cfg(test)]

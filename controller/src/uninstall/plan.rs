@@ -32,14 +32,15 @@ pub(super) fn without_marks(metadata: &ObjectMeta) -> Option<Value> {
     if !has_finalizer && notes.is_empty() {
         return None;
     }
-    let mut patch = json!({"resourceVersion": metadata.resource_version});
+    let mut patch = serde_json::Map::new();
+    patch.insert("resourceVersion".to_owned(), json!(metadata.resource_version));
     if has_finalizer {
         let left: Vec<&String> = finalizers.iter().filter(|finalizer| *finalizer != FINALIZER).collect();
-        patch["finalizers"] = json!(left);
+        patch.insert("finalizers".to_owned(), json!(left));
     }
     if !notes.is_empty() {
         let gone = notes.into_iter().map(|note| (note.to_owned(), Value::Null));
-        patch["annotations"] = Value::Object(gone.collect());
+        patch.insert("annotations".to_owned(), Value::Object(gone.collect()));
     }
     Some(json!({ "metadata": patch }))
 }

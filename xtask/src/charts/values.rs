@@ -120,7 +120,7 @@ fn compare(values: &Value, part: &Value, root: &Value, path: &str, faults: &mut 
     };
     let empty = serde_json::Map::new();
     let present = values.as_object().unwrap_or(&empty);
-    let is_optional = OPTIONAL.iter().any(|prefix| path == *prefix);
+    let is_optional = OPTIONAL.contains(&path);
     for name in properties
         .keys()
         .filter(|name| !is_optional && !present.contains_key(*name))
