@@ -77,7 +77,7 @@ fn main() {
         ingress(number % count, &format!("/{number}"))
     });
     measure("Service", &mut compiler, |number| {
-        service(number % count, Some(format!("{}s", number + 1)))
+        service(number % count, Some(format!("{}s", number + 2)))
     });
     measure("Secret", &mut compiler, |number| {
         secret(number % count, &pem, number + 1)
