@@ -106,6 +106,7 @@ pub struct Present {
 
 /// What the plan needs to know of a Service.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "facts that do not depend on each other")]
 pub struct ServiceFacts {
     /// Namespace and name.
     pub key: Key,

@@ -8,6 +8,7 @@ use super::facts::ServiceFacts;
 
 /// A pool of addresses.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "the fields of the custom resource")]
 pub struct Pool {
     /// The name.
     pub name: String,

@@ -37,7 +37,7 @@ const GATHER: Duration = Duration::from_millis(50);
 /// After a request that failed, all is looked at again.
 const RETRY: Duration = Duration::from_secs(2);
 /// How long a Service that was listed, but that the watch does not know, holds its addresses.
-const UNKNOWN: Duration = Duration::from_secs(60);
+const UNKNOWN: Duration = Duration::from_mins(1);
 
 /// Gives out addresses while this replica leads.
 pub async fn run(context: Context, recorder: Recorder, mut stop: StopSignal) {

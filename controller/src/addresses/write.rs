@@ -69,9 +69,10 @@ fn release(service: &ServiceFacts) -> Vec<Write> {
         .map(String::as_str)
         .filter(|name| *name != FINALIZER)
         .collect();
-    let mut metadata = json!({ "finalizers": finalizers });
+    let mut metadata = serde_json::Map::new();
+    metadata.insert("finalizers".to_owned(), json!(finalizers));
     if !service.is_deleting && service.path.is_some() {
-        metadata["annotations"] = json!({ PATH_ANNOTATION: null });
+        metadata.insert("annotations".to_owned(), json!({ PATH_ANNOTATION: null }));
     }
     writes.push(Write::Object(json!({ "metadata": metadata })));
     writes
@@ -106,18 +107,14 @@ fn entry(address: &str, assignment: &Assignment) -> Value {
         Path::Kernel => IP_MODE_VIP,
         Path::Proxy => IP_MODE_PROXY,
     };
-    let mut entry = json!({ "ip": address, "ipMode": ip_mode });
-    if assignment.path == Path::Proxy {
-        let ports = assignment.ports.iter().map(|(port, error)| {
-            let mut entry = json!({ "port": port.number, "protocol": port.protocol });
-            if let Some(error) = error {
-                entry["error"] = json!(error.as_str());
-            }
-            entry
-        });
-        entry["ports"] = ports.collect();
+    if assignment.path == Path::Kernel {
+        return json!({ "ip": address, "ipMode": ip_mode });
     }
-    entry
+    let ports = assignment.ports.iter().map(|(port, error)| match error {
+        None => json!({ "port": port.number, "protocol": port.protocol }),
+        Some(error) => json!({ "port": port.number, "protocol": port.protocol, "error": error.as_str() }),
+    });
+    json!({ "ip": address, "ipMode": ip_mode, "ports": ports.collect::<Vec<Value>>() })
 }
 
 fn status(entries: &[Value]) -> Value {

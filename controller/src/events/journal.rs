@@ -98,7 +98,7 @@ impl Journal {
         self.entries.retain(|_, entry| is_known(entry) || entry.since.is_some());
         self.objects.retain(|_, bucket| !bucket.is_full(now));
         let mut writes = Vec::new();
-        let budget = self.budget.get_or_insert(Bucket::new(BURST, PER_SECOND, now));
+        let budget = self.budget.get_or_insert_with(|| Bucket::new(BURST, PER_SECOND, now));
         for entry in self.entries.values_mut() {
             let Some(since) = entry.since else { continue };
             let age = now.saturating_sub(since);
@@ -252,7 +252,7 @@ mod tests {
         };
         journal.once(one.clone(), at(0));
         assert_eq!(step(&mut journal, [], at(0)), [Write::Create(one.clone())]);
-        journal.once(one.clone(), at(5));
+        journal.once(one, at(5));
         assert!(step(&mut journal, [], at(6)).is_empty());
         assert!(step(&mut journal, [], at(2000)).is_empty());
     }

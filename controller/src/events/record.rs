@@ -122,9 +122,8 @@ impl Record {
         let hash = hash.finish();
         let mut text = cut(name, LONGEST_NAME).trim_end_matches(['.', '-']).to_owned();
         text.push('.');
-        for byte in hash.as_ref().iter().take(8) {
-            text.push_str(&format!("{byte:02x}"));
-        }
+        let digits = hash.as_ref().iter().take(8).flat_map(|byte| [byte >> 4, byte & 15]);
+        text.extend(digits.filter_map(|digit| char::from_digit(digit.into(), 16)));
         EventName(text)
     }
 

@@ -125,28 +125,26 @@ pub fn manifest(namespace: &str, name: &str, addresses: &[Address], errors: &Por
         .iter()
         .map(|(port, error)| json!({"port": port, "protocol": "TCP", "error": error}))
         .collect();
-    let entries: Vec<Value> = addresses
-        .iter()
-        .map(|address| {
-            let mut entry = match address {
-                Address::Ip(address) => json!({"ip": address.to_string()}),
-                Address::Host(name) => json!({"hostname": name}),
-            };
-            if !ports.is_empty() {
-                entry["ports"] = json!(ports);
-            }
-            entry
-        })
-        .collect();
-    let mut object = json!({
-        "apiVersion": "networking.k8s.io/v1",
-        "kind": "Ingress",
-        "metadata": {"namespace": namespace, "name": name},
+    let entries = addresses.iter().map(|address| {
+        let mut entry = serde_json::Map::new();
+        let (field, text) = match address {
+            Address::Ip(address) => ("ip", address.to_string()),
+            Address::Host(name) => ("hostname", name.clone()),
+        };
+        entry.insert(field.to_owned(), json!(text));
+        if !ports.is_empty() {
+            entry.insert("ports".to_owned(), json!(ports));
+        }
+        Value::Object(entry)
     });
-    if !entries.is_empty() {
-        object["status"] = json!({"loadBalancer": {"ingress": entries}});
+    let entries: Vec<Value> = entries.collect();
+    let metadata = json!({"namespace": namespace, "name": name});
+    let (version, kind) = ("networking.k8s.io/v1", "Ingress");
+    if entries.is_empty() {
+        return json!({"apiVersion": version, "kind": kind, "metadata": metadata});
     }
-    object
+    let status = json!({"loadBalancer": {"ingress": entries}});
+    json!({"apiVersion": version, "kind": kind, "metadata": metadata, "status": status})
 }
 
 /// What the reports of an Ingress say of its ports: the worst of each, as `propylon.dev/REASON`. What concerns certificates

@@ -50,6 +50,7 @@ mod tests {
         addresses.iter().map(ToString::to_string).collect()
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "json!() is written where it is passed")]
     fn service(spec: serde_json::Value, ingress: serde_json::Value) -> Service {
         serde_json::from_value(json!({"metadata": {}, "spec": spec, "status": {"loadBalancer": {"ingress": ingress}}}))
             .unwrap()

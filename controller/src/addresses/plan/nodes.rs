@@ -41,9 +41,10 @@ impl<'a> Planner<'a> {
             ports: BTreeMap::new(),
             problems: Vec::new(),
         };
-        let held: Vec<IpAddr> = match service.holds_nodes() {
-            true => service.present.iter().map(|present| present.address).collect(),
-            false => Vec::new(),
+        let held: Vec<IpAddr> = if service.holds_nodes() {
+            service.present.iter().map(|present| present.address).collect()
+        } else {
+            Vec::new()
         };
         let addresses = match self.node_addresses(service, &held) {
             Ok(addresses) => addresses,

@@ -10,11 +10,13 @@ use crate::addresses::{
     write::{Write, writes},
 };
 
+#[expect(clippy::needless_pass_by_value, reason = "json!() is written where it is passed")]
 fn pool(name: &str, spec: Value) -> Pool {
     let object = json!({"apiVersion": "propylon.dev/v1alpha1", "kind": "IPAddressPool", "metadata": {"name": name}, "spec": spec});
     Pool::read(&serde_json::from_value(object).unwrap())
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "json!() is written where it is passed")]
 fn service(name: &str, annotations: Value, spec: Value) -> ServiceFacts {
     let mut object = json!({
         "metadata": {"namespace": "default", "name": name, "annotations": annotations},
@@ -97,7 +99,9 @@ impl World {
             if is_chosen(index) {
                 let writes = writes(service, decision);
                 count += writes.len();
-                writes.iter().for_each(|write| merge(service, write));
+                for write in &writes {
+                    merge(service, write);
+                }
             }
         }
         count

@@ -128,13 +128,14 @@ fn failed(context: &Context, service: &ServiceFacts, error: &str) -> Outcome {
     Outcome::Failed
 }
 
+/// A patch that fails where the object has another version by now.
 fn with_version(patch: &Value, version: Option<&str>) -> Value {
     let mut patch = patch.clone();
-    if let Some(version) = version {
-        if !patch["metadata"].is_object() {
-            patch["metadata"] = json!({});
+    if let (Some(version), Some(fields)) = (version, patch.as_object_mut()) {
+        let metadata = fields.entry("metadata").or_insert_with(|| json!({}));
+        if let Some(metadata) = metadata.as_object_mut() {
+            metadata.insert("resourceVersion".to_owned(), json!(version));
         }
-        patch["metadata"]["resourceVersion"] = json!(version);
     }
     patch
 }

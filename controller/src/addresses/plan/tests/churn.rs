@@ -199,7 +199,9 @@ proptest! {
     #[test]
     fn nobody_moves_because_others_come_and_go(first in changes(), second in changes()) {
         let mut world = start();
-        first.iter().for_each(|change| apply(&mut world, change));
+        for change in &first {
+            apply(&mut world, change);
+        }
         world.settle();
         let before = world.services.clone();
         for change in &second {
