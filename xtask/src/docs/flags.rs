@@ -5,21 +5,23 @@ use propylon_proxy::config::DataPlaneArgs;
 
 use super::table::{self, code, table};
 
-/// Flags of `propylon` by command; those of the data plane once.
+/// Flags of the programs by command; those of the data plane once.
 pub(super) fn page() -> String {
     let data_plane = DataPlaneArgs::augment_args(Command::new("data-plane"));
-    // Another command may have a flag of the same name that means something else.
-    let is_shared = |flag: &Arg| {
-        let mut flags = data_plane.get_arguments();
-        flags.any(|shared| shared.get_id() == flag.get_id() && plain_help(shared) == plain_help(flag))
+    // Another command may have a flag of the same name that means something else, or has another default.
+    let is_same = |one: &Arg, other: &Arg| {
+        one.get_id() == other.get_id()
+            && plain_help(one) == plain_help(other)
+            && one.get_default_values() == other.get_default_values()
     };
+    let is_shared = |flag: &Arg| data_plane.get_arguments().any(|shared| is_same(shared, flag));
     let mut parts = vec![
-        "Every flag of `propylon run` is also an environment variable; the flag wins. Lists are separated by commas, \
+        "Every flag of `propylon run`, `propylon-controller` and `propylon-proxy` is also an environment variable; the flag wins. Lists are separated by commas, \
          and repeatable flags may be given several times. Durations are written `250ms`, `10s`, `5m`, `1h`."
             .to_owned(),
     ];
-    for command in propylon_cli::command().get_subcommands() {
-        parts.push(format!("## `propylon {}`\n\n{}.", command.get_name(), about(command)));
+    let mut section = |title: &str, command: &Command| {
+        parts.push(format!("## `{title}`\n\n{}.", about(command).trim_end_matches('.')));
         let own: Vec<&Arg> = shown(command).filter(|flag| !is_shared(flag)).collect();
         let shares = shown(command).any(is_shared);
         if !own.is_empty() {
@@ -28,24 +30,23 @@ pub(super) fn page() -> String {
         if shares {
             parts.push("Also the flags of the data plane, below.".to_owned());
         }
+    };
+    for command in propylon_cli::command().get_subcommands() {
+        section(&format!("propylon {}", command.get_name()), command);
     }
-    let controller = propylon_controller::command();
-    parts.push(format!("## `propylon-controller`\n\n{}.", about(&controller)));
-    parts.push(flag_table(shown(&controller).collect()));
-    for command in controller
-        .get_subcommands()
-        .filter(|command| command.get_name() != "help")
-    {
-        parts.push(format!(
-            "## `propylon-controller {}`\n\n{}.",
-            command.get_name(),
-            about(command)
-        ));
-        parts.push(flag_table(shown(command).collect()));
+    for program in [propylon_controller::command(), propylon_proxy::program::command()] {
+        section(program.get_name(), &program);
+        // `serve` is what a program does without a command.
+        for command in program
+            .get_subcommands()
+            .filter(|command| command.get_name() != "serve")
+        {
+            section(&format!("{} {}", program.get_name(), command.get_name()), command);
+        }
     }
     parts.push("## Data plane\n\nShared by `propylon run` and the proxy in a cluster.".to_owned());
     parts.push(flag_table(shown(&data_plane).collect()));
-    let sources = "the `Args` structs of `cli/src`, `controller/src/config.rs` and `proxy/src/config.rs`";
+    let sources = "the `Args` structs of `cli/src`, `controller/src` and `proxy/src`";
     table::page("Flags", sources, &parts)
 }
 
@@ -130,6 +131,9 @@ mod tests {
             "| `--access-log-format json\\|upstreaminfo` | `json` | `PROPYLON_ACCESS_LOG_FORMAT` |",
             "| `--max-headers N` | `100` | `PROPYLON_MAX_HEADERS` |",
             "| `--once` |  | `PROPYLON_ONCE` |",
+            "| `--ca-lifetime DURATION` | `8760h` | `PROPYLON_CA_LIFETIME` |",
+            "| `--http ADDR:PORT` | `0.0.0.0:80`, `[::]:80` | `PROPYLON_HTTP` |",
+            "| `--token-file FILE` |",
         ] {
             assert!(text.contains(row), "{row} is not in\n{text}");
         }
