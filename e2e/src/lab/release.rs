@@ -10,9 +10,12 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use k8s_openapi::api::{
-    authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec},
-    core::v1::{ConfigMap, Node, Pod, ServiceAccount},
+use k8s_openapi::{
+    api::{
+        authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec},
+        core::v1::{ConfigMap, Namespace, Node, Pod, ServiceAccount},
+    },
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use kube::{Api, api::PostParams};
 use propylon_testkit::wait;
@@ -26,7 +29,7 @@ use super::{
 use crate::{ports, programs};
 
 /// How long a process may take until it is ready: far above what it takes, for a busy machine.
-const READY: Duration = Duration::from_secs(120);
+const READY: Duration = Duration::from_mins(2);
 
 /// Audience of the tokens that buy client certificates.
 const AUDIENCE: &str = "propylon-controller";
@@ -83,12 +86,18 @@ impl<'a> Release<'a> {
         let scratch = Scratch::new("propylon-release-")?;
         let file = scratch.path().join("chart.yaml");
         fs::write(&file, parts(&rendered)).with_context(|| format!("writing {}", file.display()))?;
-        let namespace = server.kubectl(&["create", "namespace", &name]);
-        ensure!(
-            namespace.succeeded() || namespace.text().contains("AlreadyExists"),
-            "{}",
-            namespace.text()
-        );
+        let namespace = Namespace {
+            metadata: ObjectMeta {
+                name: Some(name.clone()),
+                ..ObjectMeta::default()
+            },
+            ..Namespace::default()
+        };
+        let namespaces = Api::<Namespace>::all(server.client());
+        match namespaces.create(&PostParams::default(), &namespace).await {
+            Err(kube::Error::Api(status)) if status.is_already_exists() => {}
+            created => drop(created.context("making the namespace")?),
+        }
         let path = file.display().to_string();
         let applied = server.kubectl(&["apply", "--server-side", "--namespace", &name, "--filename", &path]);
         ensure!(applied.succeeded(), "applying the chart: {}", applied.text());
@@ -118,14 +127,14 @@ impl<'a> Release<'a> {
     pub async fn controller(&self, flags: &[&str]) -> Result<Running> {
         let account = format!("{}-controller", self.name);
         let identity = self.server.service_account(&self.name, &account).await?;
-        self.controller_as(&identity, flags).await
+        self.controller_as(&identity, flags)
     }
 
     /// Starts a controller with the rights of `identity`.
     ///
     /// # Errors
     /// As [`Release::controller`].
-    pub async fn controller_as(&self, identity: &Identity, flags: &[&str]) -> Result<Running> {
+    pub fn controller_as(&self, identity: &Identity, flags: &[&str]) -> Result<Running> {
         let (pod, stream, status) = (self.pod("controller"), ports::free(), ports::free());
         let mut arguments = vec![
             format!("--namespace={}", self.name),
