@@ -58,7 +58,7 @@ pub(crate) fn run(args: &PropagationArgs) -> Result<()> {
     let release = runtime.block_on(Release::install(&server, &binaries, &[]))?;
     let world = runtime.block_on(World::create(&server, args.ingresses, &backends))?;
     let parts = runtime.block_on(Parts::start(&release, args.proxies))?;
-    let mut session = Session {
+    let session = Session {
         runtime: &runtime,
         world: &world,
         backends: &backends,
@@ -102,7 +102,7 @@ struct Session<'a> {
 
 impl Session<'_> {
     /// Nanoseconds from the watch event to the last proxy, sorted, of `count` changes.
-    fn measure(&mut self, count: usize, change: impl Fn(&Self, usize) -> Result<u64>) -> Result<Vec<u64>> {
+    fn measure(&self, count: usize, change: impl Fn(&Self, usize) -> Result<u64>) -> Result<Vec<u64>> {
         let mut times = Vec::with_capacity(count);
         for number in 0..count {
             times.push(change(self, number).with_context(|| format!("change {number}"))?);
@@ -124,7 +124,7 @@ impl Session<'_> {
         let target = self.world.target(number);
         // Each target is moved once a round, there and back in turns.
         let side = (number / self.world.targets() + 1) % 2;
-        let letter = self.backends.letter(side);
+        let letter = Backends::letter(side);
         let probe = Probe::body(&target.host, "/base", letter);
         let port = self.backends.port(side);
         self.change(&probe, || self.runtime.block_on(self.world.set_endpoint(&target, port)))

@@ -188,7 +188,7 @@ async fn node(stand: &Stand, name: &str, address: &str) {
         .patch_status(
             name,
             &PatchParams::default(),
-            &Patch::Merge(json!({"status": object["status"]})),
+            &Patch::Merge(json!({"status": object.get("status")})),
         )
         .await
         .unwrap();
@@ -296,7 +296,7 @@ async fn pools_of_the_settings_are_applied_and_removed() {
             .await
             .unwrap()
             .iter()
-            .map(|pool| pool.name_any())
+            .map(ResourceExt::name_any)
             .collect();
         names.sort();
         names

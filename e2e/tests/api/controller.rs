@@ -108,7 +108,7 @@ async fn the_lead_passes_to_another_replica_and_proxies_go_on() {
     assert!(!scene.leads(&second));
     // Asked to end, it gives the Lease back: the other one leads with its next attempt, within 2 s.
     first.stop();
-    let (_, released) = wait::some(TAKEOVER, || scene.leads(&second).then_some(())).expect("the second one leads");
+    let released = wait::until(TAKEOVER, || scene.leads(&second)).expect("the second one leads");
     assert!(
         released < Duration::from_secs(10),
         "{released:?}, as if the Lease had to expire"

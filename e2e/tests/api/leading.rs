@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 use tokio::sync::{Mutex, MutexGuard, OnceCell};
 
 /// Far above what anything here takes.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 const NAMESPACE: &str = "propylon";
 
 static SERVER: OnceLock<ApiServer> = OnceLock::new();
@@ -124,7 +124,7 @@ impl Stand {
             uid: "uid".into(),
         };
         let runtime = tokio::runtime::Handle::current();
-        Proxy(tokio::task::spawn(async move {
+        Proxy(runtime.clone().spawn(async move {
             let mut connect = || {
                 let (near, far) = tokio::io::duplex(1 << 16);
                 let (publisher, identity) = (publisher.clone(), identity.clone());

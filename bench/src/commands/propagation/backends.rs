@@ -18,8 +18,7 @@ const INSIDE: &str = "PROPYLON_BENCH_NAMESPACE";
 ///
 /// # Errors
 ///
-/// When the namespace cannot be made: that needs root, or CAP_SYS_ADMIN and CAP_NET_ADMIN.
-#[expect(clippy::disallowed_methods, reason = "the process talks to itself, not to its user")]
+/// When the namespace cannot be made: that needs root, or `CAP_SYS_ADMIN` and `CAP_NET_ADMIN`.
 pub(crate) fn enter_namespace() -> Result<()> {
     if env::var_os(INSIDE).is_some() {
         return Ok(());
@@ -61,7 +60,7 @@ impl Backends {
     }
 
     /// What one side answers with.
-    pub(crate) fn letter(&self, side: usize) -> char {
+    pub(crate) fn letter(side: usize) -> char {
         LETTERS.get(side).copied().unwrap_or(LETTERS[0])
     }
 }

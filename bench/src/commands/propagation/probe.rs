@@ -19,8 +19,11 @@ const PAUSE: Duration = Duration::from_micros(500);
 /// A question and the answer that is waited for.
 pub(crate) struct Probe {
     request: String,
-    is_live: Box<dyn Fn(u16, &[u8]) -> bool + Sync>,
+    is_live: Box<Check>,
 }
+
+/// Whether a status and a body are the awaited ones.
+type Check = dyn Fn(u16, &[u8]) -> bool + Sync;
 
 impl Probe {
     /// Waits for a status.

@@ -83,13 +83,13 @@ impl World {
     /// Replaces the second path of a target; when the watch event of it came.
     pub(crate) async fn set_path(&self, target: &Target, path: &str) -> Result<u64> {
         let number = target.number()?;
-        let patch = json!({"spec": ingress(number, true, Some(path))["spec"]});
+        let patch = json!({"spec": ingress(number, true, Some(path)).get("spec")});
         Self::patch(&self.ingresses, target, &patch).await
     }
 
     /// Replaces the endpoint of a target; when the watch event of it came.
     pub(crate) async fn set_endpoint(&self, target: &Target, port: u16) -> Result<u64> {
-        let patch = json!({"ports": slice(target.number()?, Some(port))["ports"]});
+        let patch = json!({"ports": slice(target.number()?, Some(port)).get("ports")});
         Self::patch(&self.slices, target, &patch).await
     }
 

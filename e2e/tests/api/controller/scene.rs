@@ -9,7 +9,7 @@ use propylon_e2e::{
 use propylon_testkit::wait;
 
 /// Far above what anything here takes.
-pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_mins(1);
 
 pub(super) struct Scene<'s> {
     pub(super) release: Release<'s>,

@@ -192,13 +192,12 @@ impl<'a> Desk<'a> {
     async fn dial(&self, present: Option<&Bought>) -> TlsStream<TcpStream> {
         let mut roots = RootCertStore::empty();
         let trusted = TRUST.lock().unwrap().get(&self.namespace).cloned();
-        let trusted = match trusted {
-            Some(pem) => pem,
-            None => {
-                let pem = self.trust().await.unwrap();
-                TRUST.lock().unwrap().insert(self.namespace.clone(), pem.clone());
-                pem
-            }
+        let trusted = if let Some(pem) = trusted {
+            pem
+        } else {
+            let pem = self.trust().await.unwrap();
+            TRUST.lock().unwrap().insert(self.namespace.clone(), pem.clone());
+            pem
         };
         let found = CertificateDer::pem_slice_iter(trusted.as_bytes()).map(Result::unwrap);
         roots.add_parsable_certificates(found);
