@@ -30,7 +30,7 @@ fn a_renewed_certificate_replaces_the_connection_and_no_request_fails() {
         kept: 100,
     });
     let renewed = || world.issuing.renewed.load(Relaxed);
-    let twice = wait::until(Duration::from_secs(60), || renewed() >= 2);
+    let twice = wait::until(Duration::from_mins(1), || renewed() >= 2);
     assert!(twice.is_some(), "{}", proxy.process.transcript());
     let connected = wait::until(Duration::from_secs(20), || {
         node.metric("propylon_stream_connected") == Some(1.0)
