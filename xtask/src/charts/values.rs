@@ -192,8 +192,8 @@ mod tests {
         assert_eq!(
             faults(TEXT, &schema).expect("YAML"),
             [
-                "values.schema.json: a.b of values.yaml is missing",
                 "values.yaml: d of the schema is missing",
+                "values.schema.json: a.b of values.yaml is missing",
                 "values.schema.json: a.b is not described as 'What b is'",
                 "values.schema.json: c is not described as 'C'",
                 "values.schema.json: $/properties/d takes any key",

@@ -23,6 +23,7 @@ fn values_are_read_by_their_form() {
     assert!(Form::Duration.read("off").is_err());
     assert_eq!(Form::Redirect.read("true"), Ok(Value::Redirect(Redirect::Always)));
     assert!(Form::Redirect.read("yes").is_err());
-    assert!(Form::SecretName.read("other/ca").is_err());
+    assert!(Form::SecretName.read("other/ca").is_ok());
+    assert!(Form::SecretName.read("an/other/ca").is_err());
     assert!(Form::HostName.read("10.0.0.1").is_err());
 }
