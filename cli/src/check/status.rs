@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    io::{self, Write as _},
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -17,7 +18,6 @@ use crate::{
     cluster::{ClusterArgs, block_on, read},
     failure::Failure,
     folder::Folder,
-    printer,
     run::CompileArgs,
 };
 
@@ -102,10 +102,12 @@ pub(crate) fn status(args: &StatusArgs) -> Result<ExitCode, Failure> {
         Some(folder) => of_folder(folder)?,
         None => block_on(of_cluster(&args.cluster))??,
     };
-    match args.output {
-        Form::Json => printer::line(&serde_json::to_string_pretty(&overview).unwrap_or_default()),
-        Form::Text => text(&overview).iter().for_each(|line| printer::line(line)),
-    }
+    let answer = match args.output {
+        Form::Json => serde_json::to_string_pretty(&overview).unwrap_or_default(),
+        Form::Text => text(&overview).join("\n"),
+    };
+    // Where standard output is gone, nobody can be told.
+    drop(writeln!(io::stdout().lock(), "{answer}"));
     Ok(ExitCode::SUCCESS)
 }
 
