@@ -33,6 +33,7 @@ use clap::Args;
 use propylon_testkit::{
     certs::Authority,
     echo::{EchoOptions, EchoServer, spawn},
+    wait,
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use serde_json::{Map, Value};
@@ -41,7 +42,7 @@ use tokio::{
     runtime::Handle,
     signal::unix::{SignalKind, signal},
     task::JoinSet,
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, sleep_until},
 };
 
 /// What the server is told.
@@ -184,13 +185,9 @@ impl Echo {
         for server in &self.servers {
             server.drain();
         }
-        let drained = async {
-            while self.servers.iter().any(|server| server.open_connections() > 0) {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
+        let is_drained = || self.servers.iter().all(|server| server.open_connections() == 0);
         // What is left then is cut.
-        drop(timeout(Duration::from_millis(options.drain_ms), drained).await);
+        wait::until_async(Duration::from_millis(options.drain_ms), is_drained).await;
         self.sockets.shutdown().await;
     }
 }

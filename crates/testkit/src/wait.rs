@@ -37,10 +37,19 @@ pub fn some<T>(patience: Duration, mut attempt: impl FnMut() -> Option<T>) -> Op
 /// # Cancel safety
 /// Cancel safe: nothing is held between looks.
 pub async fn until_async(patience: Duration, mut condition: impl FnMut() -> bool) -> Option<Duration> {
+    let held = some_async(patience, async || condition().then_some(())).await;
+    held.map(|((), waited)| waited)
+}
+
+/// As [`some`], for attempts that are asynchronous themselves. An attempt is not cut short when `patience` runs out.
+///
+/// # Cancel safety
+/// As that of the attempt: nothing else is held.
+pub async fn some_async<T>(patience: Duration, mut attempt: impl AsyncFnMut() -> Option<T>) -> Option<(T, Duration)> {
     let start = Instant::now();
     loop {
-        if condition() {
-            return Some(start.elapsed());
+        if let Some(value) = attempt().await {
+            return Some((value, start.elapsed()));
         }
         if start.elapsed() >= patience {
             return None;

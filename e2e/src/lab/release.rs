@@ -264,18 +264,13 @@ impl<'a> Release<'a> {
     /// What the trust `ConfigMap` holds, as soon as the leader has made it.
     async fn trust(&self) -> Result<String> {
         let maps = Api::<ConfigMap>::namespaced(self.server.client(), &self.name);
-        let deadline = tokio::time::Instant::now() + READY;
-        loop {
-            let map = maps.get_opt("propylon-trust").await?;
-            if let Some(text) = map.and_then(|map| map.data?.remove("ca.crt")) {
-                return Ok(text);
-            }
-            ensure!(
-                tokio::time::Instant::now() < deadline,
-                "no ConfigMap propylon-trust after {READY:?}"
-            );
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        let look = async || {
+            let map = maps.get_opt("propylon-trust").await.transpose()?;
+            map.map(|mut map| map.data.as_mut()?.remove("ca.crt")).transpose()
+        };
+        let found = wait::some_async(READY, look).await;
+        let (text, _) = found.with_context(|| format!("no ConfigMap propylon-trust after {READY:?}"))?;
+        Ok(text?)
     }
 }
 

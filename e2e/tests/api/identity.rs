@@ -8,6 +8,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
 use kube::{Api, api::DeleteParams};
 use propylon_e2e::lab::{ApiServer, Options, Part};
+use propylon_testkit::wait;
 use propylon_wire::IssueError;
 
 use desk::Desk;
@@ -78,12 +79,9 @@ async fn a_certificate_does_not_outlive_its_pod() {
     pods.delete("proxy-a", &DeleteParams::default().grace_period(0))
         .await
         .unwrap();
-    let deadline = tokio::time::Instant::now() + PATIENCE;
     // The API server remembers for a few seconds what it said of a token.
-    while desk.buy(&token, Some(&renewed)).await.is_ok() {
-        assert!(tokio::time::Instant::now() < deadline, "still renewed");
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    let refused = async || desk.buy(&token, Some(&renewed)).await.err();
+    assert!(wait::some_async(PATIENCE, refused).await.is_some(), "still renewed");
     denied(desk.buy(&token, Some(&renewed)).await, "does not accept the token");
 }
 

@@ -18,6 +18,7 @@ use propylon_controller::{config::ControllerArgs, run::Running};
 use propylon_crds::IPAddressPool;
 use propylon_e2e::lab::{ApiServer, Release};
 use propylon_model::Delta;
+use propylon_testkit::wait;
 use propylon_wire::{ClientConfig, Mirror, ProxyIdentity, Rejection};
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, MutexGuard, OnceCell};
@@ -237,12 +238,8 @@ impl Stand {
 
     /// Waits until something holds.
     pub(crate) async fn until(&self, what: &str, holds: impl AsyncFn() -> bool) {
-        let waited = tokio::time::timeout(PATIENCE, async {
-            while !holds().await {
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-        });
-        assert!(waited.await.is_ok(), "not within {PATIENCE:?}: {what}");
+        let waited = wait::some_async(PATIENCE, async || holds().await.then_some(()));
+        assert!(waited.await.is_some(), "not within {PATIENCE:?}: {what}");
     }
 }
 

@@ -1,6 +1,6 @@
 //! The controller's identity in this process, on a namespace of its own, and what a proxy asks of it.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc};
 
 use k8s_openapi::api::{
     authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec},
@@ -9,6 +9,7 @@ use k8s_openapi::api::{
 use kube::{Api, api::PostParams};
 use propylon_controller::identity::{Identity, Settings, plan::Times, server_name};
 use propylon_e2e::lab::ApiServer;
+use propylon_testkit::wait;
 use propylon_wire::{
     Apply, Client, ClientConfig, IssueError, IssueRequest, Mirror, ProxyIdentity, Publisher, Rejection, Server,
     identity,
@@ -82,11 +83,8 @@ impl<'a> Desk<'a> {
             address,
             _tasks: tasks,
         };
-        let deadline = tokio::time::Instant::now() + PATIENCE;
-        while !identity.is_ready() || desk.trust().await.is_none() {
-            assert!(tokio::time::Instant::now() < deadline, "no authority");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        let ready = async || desk.trust().await.filter(|_| identity.is_ready());
+        assert!(wait::some_async(PATIENCE, ready).await.is_some(), "no authority");
         desk
     }
 
